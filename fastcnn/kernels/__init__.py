@@ -1,0 +1,1 @@
+"""The compiled engine: kernel tables, drivers and the executor."""

@@ -1,0 +1,167 @@
+"""Runs ops: the only place that opens a parallel region.
+
+A program is a list of stages with a barrier after each. A stage cuts its items into groups; a group goes to one
+thread, which walks it in chunks and runs all ops of the stage on a chunk before it takes the next, so that the
+chunk stays in its cache. Groups and chunks follow from shapes alone, never from the number of threads: that is
+why results are the same bits on any number of them.
+"""
+
+from cython.parallel cimport parallel, threadid
+from libc.stdlib cimport calloc, free
+
+import numpy as np
+
+from fastcnn.kernels import _cpu
+from fastcnn.kernels._op cimport Op, fc_run, fc_task
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #define FC_BARRIER _Pragma("omp barrier")
+    #else
+    #define FC_BARRIER
+    #endif
+    static inline void fc_barrier(void) { FC_BARRIER; }
+    static inline ptrdiff_t fc_take(ptrdiff_t *next) { return __atomic_fetch_add(next, 1, __ATOMIC_RELAXED); }
+
+    /* Denormals to zero for this thread while it runs kernels; the caller's mode comes back afterwards. */
+    #if defined(__x86_64__)
+    #include <xmmintrin.h>
+    static inline unsigned long fc_float_mode(void)
+    { unsigned long old = _mm_getcsr(); _mm_setcsr((unsigned)old | 0x8040); return old; }
+    static inline void fc_restore_mode(unsigned long old) { _mm_setcsr((unsigned)old); }
+    #elif defined(__aarch64__)
+    static inline unsigned long fc_float_mode(void)
+    {
+        unsigned long old;
+        __asm__ volatile("mrs %0, fpcr" : "=r"(old));
+        __asm__ volatile("msr fpcr, %0" : : "r"(old | (1ul << 24)));
+        return old;
+    }
+    static inline void fc_restore_mode(unsigned long old) { __asm__ volatile("msr fpcr, %0" : : "r"(old)); }
+    #else
+    static inline unsigned long fc_float_mode(void) { return 0; }
+    static inline void fc_restore_mode(unsigned long old) { (void)old; }
+    #endif
+    """
+    void fc_barrier() noexcept nogil
+    Py_ssize_t fc_take(Py_ssize_t *next) noexcept nogil
+    unsigned long fc_float_mode() noexcept nogil
+    void fc_restore_mode(unsigned long old) noexcept nogil
+
+cdef struct op_entry:
+    fc_run run
+    const void *args
+
+
+cdef struct stage_entry:
+    op_entry *ops
+    Py_ssize_t n_ops
+    Py_ssize_t items, group, chunk
+    Py_ssize_t next  # the next group to hand out
+
+
+cdef void run_group(const stage_entry *stage, Py_ssize_t index, fc_task *task) noexcept nogil:
+    cdef Py_ssize_t first = index * stage.group, last = min(first + stage.group, stage.items), begin, i
+    task.part = index
+    begin = first
+    while begin < last:
+        task.begin = task.chunk = begin
+        task.end = min(begin + stage.chunk, last)
+        task.first = begin == first
+        for i in range(stage.n_ops):
+            stage.ops[i].run(stage.ops[i].args, task)
+        begin = task.end
+
+
+cdef void run_stages(stage_entry *stages, Py_ssize_t n, char *memory, Py_ssize_t scratch) noexcept nogil:
+    cdef fc_task task
+    cdef Py_ssize_t s, group, groups
+    cdef unsigned long mode = fc_float_mode()
+    task.scratch = memory
+    task.local = memory + scratch
+    for s in range(n):
+        groups = (stages[s].items + stages[s].group - 1) // stages[s].group
+        while True:
+            group = fc_take(&stages[s].next)
+            if group >= groups:
+                break
+            run_group(&stages[s], group, &task)
+        fc_barrier()
+    fc_restore_mode(mode)
+
+
+class Stage:
+    """Ops run together: `items` units of work, handed to threads `group` at a time, walked `chunk` at a time."""
+
+    def __init__(self, ops, items, group=1, chunk=None):
+        self.ops = list(ops)
+        self.items, self.group = int(items), max(1, int(group))
+        self.chunk = self.group if chunk is None else max(1, int(chunk))
+
+    @property
+    def groups(self):
+        return -(-self.items // self.group)
+
+
+cdef class Program:
+    """Stages compiled into flat C arrays; `run` allocates nothing once the thread count has settled."""
+
+    cdef stage_entry *stages
+    cdef op_entry *ops
+    cdef readonly Py_ssize_t n_stages, scratch, local, groups
+    cdef object keep, memory
+    cdef Py_ssize_t memory_threads
+
+    def __init__(self, stages, Py_ssize_t local=0):
+        cdef Py_ssize_t s, i, k = 0
+        cdef Op op
+        self.n_stages = len(stages)
+        self.stages = <stage_entry *>calloc(max(1, self.n_stages), sizeof(stage_entry))
+        self.ops = <op_entry *>calloc(max(1, sum(len(stage.ops) for stage in stages)), sizeof(op_entry))
+        if self.stages == NULL or self.ops == NULL:
+            raise MemoryError("Program: no memory for the plan")
+        for s, stage in enumerate(stages):
+            self.stages[s].ops = self.ops + k
+            self.stages[s].n_ops = len(stage.ops)
+            self.stages[s].items, self.stages[s].group, self.stages[s].chunk = stage.items, stage.group, stage.chunk
+            self.groups = max(self.groups, stage.groups)
+            for i, op in enumerate(stage.ops):
+                self.ops[k + i].run = op.run
+                self.ops[k + i].args = op.args
+                self.scratch = max(self.scratch, op.scratch)
+            k += len(stage.ops)
+        self.scratch = (self.scratch + 63) // 64 * 64
+        self.local = (local + 63) // 64 * 64
+        self.keep = list(stages)
+
+    def __dealloc__(self):
+        free(self.stages)
+        free(self.ops)
+
+    cdef char *reserve(self, Py_ssize_t threads):
+        """Scratch and local memory for that many threads, 64-byte aligned, kept between runs."""
+        cdef Py_ssize_t size = self.scratch + self.local + 128
+        if threads > self.memory_threads:
+            self.memory = np.empty(threads * size + 64, np.uint8)
+            self.memory_threads = threads
+        cdef Py_ssize_t address = self.memory.ctypes.data
+        return <char *>((address + 63) // 64 * 64)
+
+    def run(self, Py_ssize_t first=0, last=None):
+        """Run the stages [first, last) on as many threads as they can use; the GIL is released."""
+        cdef Py_ssize_t n = (self.n_stages if last is None else last) - first, s
+        cdef int threads = min(<Py_ssize_t>_cpu.get_num_threads(), max(<Py_ssize_t>1, self.groups))
+        cdef char *memory = self.reserve(threads)
+        cdef Py_ssize_t scratch = self.scratch, size = (self.scratch + self.local + 128) // 64 * 64
+        cdef stage_entry *stages = self.stages + first
+        for s in range(n):
+            stages[s].next = 0
+        with nogil, parallel(num_threads=threads):
+            run_stages(stages, n, memory + threadid() * size, scratch)
+
+
+def run_op(Op op):
+    """Run one op over all its items, each a group of its own."""
+    if op.items:
+        Program([Stage([op], op.items)]).run()

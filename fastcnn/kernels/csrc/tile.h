@@ -1,0 +1,114 @@
+/* The two matrix tiles that all convolutions and dense layers are made of; contracts in fc_kernels.h.
+ *
+ * Accumulators stay in registers: every loop over them has a constant trip count, so each (m, vectors, partial)
+ * triple is its own instantiation of the always-inlined body. */
+#include "vec.h"
+#include "fc_kernels.h"
+
+#define NV (NR / VLEN)
+
+INLINE void gather_tile_body(const fc_gather_tile *t, const int m, const int nv, const int partial)
+{
+    vf acc[MR][NV];
+    ptrdiff_t at[MR];
+    const int last = t->n - (nv - 1) * VLEN;
+    UNROLL for (int i = 0; i < m; i++) {
+        at[i] = t->xoff[i];
+        UNROLL for (int v = 0; v < nv; v++) acc[i][v] = splat(0);
+    }
+    const float *w = t->w;
+    const ptrdiff_t ldw = t->ldw, run = t->run;
+    for (ptrdiff_t r = 0; r < t->taps; r++) {
+        const float *x = t->x + t->tap[r];
+        for (const float *end = x + run; x < end; x++, w += ldw) {
+            vf wv[NV];
+            UNROLL for (int v = 0; v < nv; v++)
+                wv[v] = partial && v == nv - 1 ? load_part(w + v * VLEN, last) : load(w + v * VLEN);
+            UNROLL for (int i = 0; i < m; i++) {
+                const vf xi = splat(x[at[i]]);
+                UNROLL for (int v = 0; v < nv; v++) acc[i][v] += xi * wv[v];
+            }
+        }
+    }
+    vf bias[NV];
+    UNROLL for (int v = 0; v < nv; v++) {
+        bias[v] = splat(0);
+        if (t->bias)
+            bias[v] = partial && v == nv - 1 ? load_part(t->bias + v * VLEN, last) : load(t->bias + v * VLEN);
+    }
+    const vf lo = splat(t->lo), hi = splat(t->hi);
+    UNROLL for (int i = 0; i < m; i++) {
+        float *y = t->y + t->yoff[i];
+        UNROLL for (int v = 0; v < nv; v++) {
+            const int tail = partial && v == nv - 1;
+            vf s = acc[i][v];
+            if (t->accumulate) s += tail ? load_part(y + v * VLEN, last) : load(y + v * VLEN);
+            s = clamp(s + bias[v], lo, hi);
+            if (tail) store_part(y + v * VLEN, s, last);
+            else store(y + v * VLEN, s);
+        }
+    }
+}
+
+INLINE void outer_tile_body(const fc_outer_tile *t, const int m, const int nv, const int partial)
+{
+    vf acc[MR][NV];
+    const int last = t->n - (nv - 1) * VLEN;
+    UNROLL for (int i = 0; i < m; i++)
+        UNROLL for (int v = 0; v < nv; v++) acc[i][v] = splat(0);
+    const float *x0 = t->x, *dy0 = t->dy;
+    const int32_t *xoff = t->xoff, *yoff = t->yoff;
+    for (ptrdiff_t p = 0; p < t->pixels; p++) {
+        const float *x = x0 + xoff[p], *dy = dy0 + yoff[p];
+        vf dv[NV];
+        UNROLL for (int v = 0; v < nv; v++)
+            dv[v] = partial && v == nv - 1 ? load_part(dy + v * VLEN, last) : load(dy + v * VLEN);
+        UNROLL for (int i = 0; i < m; i++) {
+            const vf xi = splat(x[i]);
+            UNROLL for (int v = 0; v < nv; v++) acc[i][v] += xi * dv[v];
+        }
+    }
+    UNROLL for (int i = 0; i < m; i++) {
+        float *dw = t->dw + i * t->lddw;
+        UNROLL for (int v = 0; v < nv; v++) {
+            const int tail = partial && v == nv - 1;
+            vf s = acc[i][v];
+            if (t->accumulate) s += tail ? load_part(dw + v * VLEN, last) : load(dw + v * VLEN);
+            if (tail) store_part(dw + v * VLEN, s, last);
+            else store(dw + v * VLEN, s);
+        }
+    }
+}
+
+/* One case per row count; MR differs between ISAs, so larger cases are compiled only where they exist. */
+#if MR == 14
+#define FOR_EACH_M(C) C(1) C(2) C(3) C(4) C(5) C(6) C(7) C(8) C(9) C(10) C(11) C(12) C(13) C(14)
+#elif MR == 8
+#define FOR_EACH_M(C) C(1) C(2) C(3) C(4) C(5) C(6) C(7) C(8)
+#elif MR == 6
+#define FOR_EACH_M(C) C(1) C(2) C(3) C(4) C(5) C(6)
+#elif MR == 4
+#define FOR_EACH_M(C) C(1) C(2) C(3) C(4)
+#endif
+
+#define DEFINE_TILE(kind)                                                                            \
+    static void kind(const fc_##kind *t)                                                             \
+    {                                                                                                \
+        switch ((t->n + VLEN - 1) / VLEN * 2 + (t->n % VLEN != 0)) {                                 \
+        case 2: switch (t->m) { FOR_EACH_M(kind##_1_full) } break;                                   \
+        case 3: switch (t->m) { FOR_EACH_M(kind##_1_part) } break;                                   \
+        case 4: switch (t->m) { FOR_EACH_M(kind##_2_full) } break;                                   \
+        case 5: switch (t->m) { FOR_EACH_M(kind##_2_part) } break;                                   \
+        }                                                                                            \
+    }
+#define gather_tile_1_full(M) case M: gather_tile_body(t, M, 1, 0); break;
+#define gather_tile_1_part(M) case M: gather_tile_body(t, M, 1, 1); break;
+#define gather_tile_2_full(M) case M: gather_tile_body(t, M, 2, 0); break;
+#define gather_tile_2_part(M) case M: gather_tile_body(t, M, 2, 1); break;
+#define outer_tile_1_full(M) case M: outer_tile_body(t, M, 1, 0); break;
+#define outer_tile_1_part(M) case M: outer_tile_body(t, M, 1, 1); break;
+#define outer_tile_2_full(M) case M: outer_tile_body(t, M, 2, 0); break;
+#define outer_tile_2_part(M) case M: outer_tile_body(t, M, 2, 1); break;
+
+DEFINE_TILE(gather_tile)
+DEFINE_TILE(outer_tile)
