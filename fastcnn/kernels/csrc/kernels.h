@@ -14,4 +14,6 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .nr = NR,
     .gather_tile = gather_tile,
     .outer_tile = outer_tile,
+    .transpose = transpose,
+    .sum_rows = sum_rows,
 };
