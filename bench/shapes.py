@@ -51,8 +51,8 @@ class ConvCase:
         return len(range(-before, size + after - last_tap, stride))
 
     def _pads(self, axis: int) -> Pair:
-        side = self.padding if isinstance(self.padding, int) else self.padding[axis]
-        return (side, side) if isinstance(side, int) else (side[0], side[1])
+        sides: Any = self.padding if isinstance(self.padding, int) else self.padding[axis]
+        return (sides, sides) if isinstance(sides, int) else (sides[0], sides[1])
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -217,11 +217,11 @@ def random_case(rng: np.random.Generator) -> ConvCase:
     # At least so much on every side that the kernel fits, and at times far more than it needs.
     least = -(-np.maximum(extent - size, 0) // 2)
     pads = least + rng.integers(0, 4, (2, 2))
-    padding = {
+    padding: Any = {
         "valid": "valid",
         "same": "same",
         "int": int(pads.max()),
-        "pair": (int(pads[0].max()), int(pads[1].max())),
+        "pair": (int(pads[:, 0].max()), int(pads[:, 1].max())),
         "sides": tuple((int(before), int(after)) for before, after in zip(*pads, strict=True)),
     }[str(kind)]
     (ih, iw), (kh, kw), (sh, sw), (dh, dw) = (map(int, pair) for pair in (size, kernel, strides, dilation))

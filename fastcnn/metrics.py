@@ -17,7 +17,7 @@ from .utils import Configurable, check_labels, first_where, look_up, real_number
 
 
 class Metric(Configurable):
-    """Base class: a custom metric defines `reset`, `update` and `result`."""
+    """Base class: a custom metric defines `reset`, `update` and `result`; the constructor resets it."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -531,6 +531,11 @@ def max_pool2d(
     """
     x = _array(x, "max_pool2d: x", 4)
     windows = _pool_windows(x.shape, pool_size, strides, padding, "max_pool2d")
+    y, index = _window_maxima(x, windows)
+    return (y, index) if return_indices else y
+
+
+def _window_maxima(x: Array, windows: _Windows) -> tuple[Array, NDArray[np.int64]]:
     padded = windows.pad(x)
     best = np.zeros((x.shape[0], *windows.output, x.shape[3]))
     index = np.full(best.shape, -1, np.int64)
@@ -540,7 +545,7 @@ def max_pool2d(
         wins = inside & ((index < 0) | (value > best) | (np.isnan(value) & ~np.isnan(best)))
         best = np.where(wins, value, best)
         index = np.where(wins, position, index)
-    return (best, index) if return_indices else best
+    return best, index
 
 
 def max_pool2d_grad(
@@ -552,7 +557,7 @@ def max_pool2d_grad(
 ) -> Array:
     """Gradient of `max_pool2d` with respect to x, (n, ih, iw, c): dy goes to the winner of its window."""
     x = _array(x, "max_pool2d_grad: x", 4)
-    y, index = max_pool2d(x, pool_size, strides, padding, return_indices=True)
+    y, index = _window_maxima(x, _pool_windows(x.shape, pool_size, strides, padding, "max_pool2d_grad"))
     dy = _array(dy, "max_pool2d_grad: dy", 4)
     _check_shape(dy.shape, y.shape, "max_pool2d_grad: dy")
     n, ih, iw, c = x.shape
@@ -569,7 +574,8 @@ def min_pool2d(
     return_indices: bool = False,
 ) -> Array | tuple[Array, NDArray[np.int64]]:
     """Minimum of each window, min(x) = -max(-x); arguments, ties and NaN as in `max_pool2d`."""
-    y, index = max_pool2d(-_array(x, "min_pool2d: x", 4), pool_size, strides, padding, return_indices=True)
+    x = _array(x, "min_pool2d: x", 4)
+    y, index = _window_maxima(-x, _pool_windows(x.shape, pool_size, strides, padding, "min_pool2d"))
     return (-y, index) if return_indices else -y
 
 
@@ -660,7 +666,7 @@ def global_avg_pool2d_grad(dy: ArrayLike, input_shape: Sequence[int]) -> Array:
 def global_max_pool2d(x: ArrayLike, keepdims: bool = False) -> Array:
     """Maximum over all pixels: (n, ih, iw, c) -> (n, c), or (n, 1, 1, c) with keepdims; NaN wins."""
     x = _array(x, "global_max_pool2d: x", 4)
-    y = max_pool2d(x, x.shape[1:3])
+    y, _ = _window_maxima(x, _pool_windows(x.shape, x.shape[1:3], None, "valid", "global_max_pool2d"))
     return y if keepdims else y[:, 0, 0]
 
 
@@ -967,9 +973,8 @@ def _normalize(x: Array, axes: Sequence[int], epsilon: float) -> Array:
 def _normalize_grad(dy: Array, x: Array, axes: Sequence[int], epsilon: float) -> Array:
     """Gradient through the statistics: (dy - mean(dy) - y * mean(dy * y)) / sqrt(variance + epsilon)."""
     y = _normalize(x, axes, epsilon)
-    along = {"axis": tuple(axes), "keepdims": True}
-    scale = np.sqrt(moments(x, axes)[1] + epsilon)
-    return (dy - dy.mean(**along) - y * (dy * y).mean(**along)) / scale
+    mean_dy, mean_dy_y = (a.mean(tuple(axes), keepdims=True) for a in (dy, dy * y))
+    return (dy - mean_dy - y * mean_dy_y) / np.sqrt(moments(x, axes)[1] + epsilon)
 
 
 def batch_norm(

@@ -77,6 +77,12 @@ def test_orthogonal(shape):
     np.testing.assert_allclose(product, 4.0 * np.eye(len(product)), atol=1e-5)
 
 
+def test_orthogonal_prefers_no_sign():
+    rng = np.random.default_rng(0)
+    corners = [initializers.Orthogonal()((4, 4), rng)[0, 0] > 0 for _ in range(200)]
+    assert 70 < sum(corners) < 130
+
+
 def test_orthogonal_refuses_vectors():
     with pytest.raises(ValueError, match="Orthogonal"):
         draw("orthogonal", (5,))

@@ -58,6 +58,7 @@ def test_to_categorical():
         ([[0], [-1]], 3, ValueError, "label -1 at index 1"),
         ([0.5], None, ValueError, "integer class labels, got 0.5 at index 0"),
         ([np.nan], None, ValueError, "nan at index 0"),
+        ([np.inf], None, ValueError, "inf at index 0"),
         (["cat"], None, TypeError, "integer class labels"),
         ([], None, ValueError, "pass num_classes"),
     ],
