@@ -1,6 +1,7 @@
 /* All kernel bodies, and the table of this ISA. Included once by each kernels_<isa>.c after ISA, VLEN, MR, NR. */
 #include "fc_kernels.h"
 #include "tile.h"
+#include "pool.h"
 
 #define PASTE2(a, b) a##b
 #define PASTE(a, b) PASTE2(a, b)
@@ -14,4 +15,5 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .nr = NR,
     .gather_tile = gather_tile,
     .outer_tile = outer_tile,
+    .pool = {pool_max_row, pool_max_grad_row, pool_avg_row, pool_avg_grad_row},
 };
