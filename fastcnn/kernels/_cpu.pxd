@@ -24,6 +24,19 @@ cdef extern from "fc_kernels.h":
         Py_ssize_t lddw
         int m, n
 
+    ctypedef struct fc_pool:
+        Py_ssize_t h, w, c, oh, ow, kh, kw, sh, sw, pt, pl
+        int minimum, relu, arg_bytes, count_padding, overlap
+
+    ctypedef struct fc_pool_kernels:
+        void (*max_row)(const fc_pool *p, Py_ssize_t o, const float *x, Py_ssize_t row, float *y,
+                        void *arg) noexcept nogil
+        void (*max_grad_row)(const fc_pool *p, Py_ssize_t o, const float *dy, const void *arg, float *dx,
+                             Py_ssize_t row) noexcept nogil
+        void (*avg_row)(const fc_pool *p, Py_ssize_t o, const float *x, Py_ssize_t row, float *y) noexcept nogil
+        void (*avg_grad_row)(const fc_pool *p, Py_ssize_t o, const float *dy, float *dx,
+                             Py_ssize_t row) noexcept nogil
+
     ctypedef struct fc_kernels:
         const char *isa
         int vlen, mr, nr
@@ -33,5 +46,6 @@ cdef extern from "fc_kernels.h":
                           float *dst, Py_ssize_t ldd) noexcept nogil
         void (*sum_rows)(const float *dy, const int *yoff, Py_ssize_t pixels, Py_ssize_t n, int accumulate,
                          float *db) noexcept nogil
+        fc_pool_kernels pool
 
 cdef const fc_kernels *table() noexcept nogil

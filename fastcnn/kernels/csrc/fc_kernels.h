@@ -12,6 +12,9 @@
  *     A[p][k] = x[xoff[p] + koff[k]]      p: output pixel, k: element of its receptive field.
  * The forward pass and the input gradient are Y = A W, the weight gradient is dW = A' dY. A dense layer is the same
  * with one pixel per sample. */
+#include "fc_pool.h"
+
+#define FC_MR_MAX 14 /* rows of the largest tile of any ISA */
 
 /* y[yoff[i] + j] = clamp(sum_k x[xoff[i] + koff[k]] * w[k*ldw + j] + bias[j], lo, hi)   i < m <= mr, j < n <= nr.
  * The sum runs over k in order for every output, whatever m and n are. */
@@ -50,6 +53,7 @@ typedef struct fc_kernels {
     void (*transpose)(const float *src, ptrdiff_t lds, ptrdiff_t rows, ptrdiff_t cols, float *dst, ptrdiff_t ldd);
     /* db[j] (+)= sum_p dy[yoff[p] + j]   j < n; p in order */
     void (*sum_rows)(const float *dy, const int32_t *yoff, ptrdiff_t pixels, ptrdiff_t n, int accumulate, float *db);
+    fc_pool_kernels pool;
 } fc_kernels;
 
 #endif

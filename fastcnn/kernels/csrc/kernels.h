@@ -1,6 +1,7 @@
 /* All kernel bodies, and the table of this ISA. Included once by each kernels_<isa>.c after ISA, VLEN, MR, NR. */
 #include "fc_kernels.h"
 #include "tile.h"
+#include "pool.h"
 
 #define PASTE2(a, b) a##b
 #define PASTE(a, b) PASTE2(a, b)
@@ -16,4 +17,5 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .outer_tile = outer_tile,
     .transpose = transpose,
     .sum_rows = sum_rows,
+    .pool = {pool_max_row, pool_max_grad_row, pool_avg_row, pool_avg_grad_row},
 };
