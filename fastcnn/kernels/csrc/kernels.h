@@ -1,5 +1,6 @@
 /* All kernel bodies, and the table of this ISA. Included once by each kernels_<isa>.c after ISA, VLEN, MR, NR. */
 #include "fc_kernels.h"
+#include "depthwise.h"
 #include "tile.h"
 
 #define PASTE2(a, b) a##b
@@ -14,4 +15,5 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .nr = NR,
     .gather_tile = gather_tile,
     .outer_tile = outer_tile,
+    .depthwise = {depthwise_gather, depthwise_outer},
 };
