@@ -13,6 +13,7 @@
  * The forward pass and the input gradient are Y = A W, the weight gradient is dW = A' dY. A dense layer is the same
  * with one pixel per sample. */
 #include "fc_pool.h"
+#include "fc_depthwise.h"
 
 #define FC_MR_MAX 14 /* rows of the largest tile of any ISA */
 
@@ -54,6 +55,7 @@ typedef struct fc_kernels {
     /* db[j] (+)= sum_p dy[yoff[p] + j]   j < n; p in order */
     void (*sum_rows)(const float *dy, const int32_t *yoff, ptrdiff_t pixels, ptrdiff_t n, int accumulate, float *db);
     fc_pool_kernels pool;
+    fc_depthwise_kernels depthwise;
 } fc_kernels;
 
 #endif

@@ -1,5 +1,6 @@
 /* All kernel bodies, and the table of this ISA. Included once by each kernels_<isa>.c after ISA, VLEN, MR, NR. */
 #include "fc_kernels.h"
+#include "depthwise.h"
 #include "tile.h"
 #include "pool.h"
 
@@ -18,4 +19,5 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .transpose = transpose,
     .sum_rows = sum_rows,
     .pool = {pool_max_row, pool_max_grad_row, pool_avg_row, pool_avg_grad_row},
+    .depthwise = {depthwise_gather, depthwise_outer},
 };
