@@ -13,7 +13,7 @@ from fastcnn import initializers, random, regularizers
 from fastcnn.graph import Node, SymbolicTensor
 
 if TYPE_CHECKING:
-    from fastcnn.plan.builder import Builder
+    from fastcnn.plan.lowering import Lowering
     from fastcnn.plan.operations import Value
 
 _names: Counter[str] = Counter()
@@ -158,9 +158,11 @@ class Layer:
 
     # -- running
 
-    def lower(self, b: Builder, *inputs: Value) -> Value:
+    def lower(self, plan: Lowering, *inputs: Value) -> Value:
         """The operations of the engine that this layer becomes."""
-        return b.python(self, inputs)
+        shapes = [(None, *x.shape) for x in inputs]
+        shape = self.compute_output_shape(shapes if len(shapes) > 1 else shapes[0])
+        return plan.python(self, inputs, shape[1:])
 
     def forward(self, x, training: bool):
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, training)")
