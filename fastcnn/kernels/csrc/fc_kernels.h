@@ -8,6 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fc_eltwise.h"
+#include "fc_loss.h"
+#include "fc_optim.h"
+
 #define FC_MR_MAX 14 /* rows of the largest tile of any ISA */
 
 /* y[yoff[i] + j] = clamp(sum_t sum_k x[xoff[i] + tap[t] + k] * w[(t*run + k)*ldw + j] + bias[j], lo, hi)
@@ -45,6 +49,9 @@ typedef struct fc_kernels {
     int mr, nr; /* largest tile: mr pixels (or weight rows) x nr output channels */
     void (*gather_tile)(const fc_gather_tile *t);
     void (*outer_tile)(const fc_outer_tile *t);
+    fc_eltwise_kernels eltwise;
+    fc_loss_kernels loss;
+    fc_optim_kernels optim;
 } fc_kernels;
 
 #endif
