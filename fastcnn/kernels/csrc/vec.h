@@ -67,6 +67,59 @@ INLINE void store_part(float *p, vf v, int n)
 }
 #endif
 
+/* Lanes from and to unsigned bytes; storing keeps the low eight bits of each lane. */
+typedef uint8_t vb __attribute__((vector_size(VLEN)));
+#if VLEN == 8
+INLINE vb low_bytes(vi v)
+{
+    const __m256i words = _mm256_packs_epi32((__m256i)(v & 255), (__m256i)(v & 255));
+    const __m256i bytes = _mm256_packus_epi16(words, words); /* lanes 0 to 3 below, 4 to 7 above */
+    return (vb)_mm_cvtsi128_si64(_mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)));
+}
+#else
+INLINE vb low_bytes(vi v) { return __builtin_convertvector(v, vb); }
+#endif
+INLINE vi load_bytes(const uint8_t *p)
+{
+    vb bytes;
+    memcpy(&bytes, p, VLEN);
+    return __builtin_convertvector(bytes, vi);
+}
+INLINE void store_bytes(uint8_t *p, vi v)
+{
+    const vb bytes = low_bytes(v);
+    memcpy(p, &bytes, VLEN);
+}
+#if VLEN == 16
+INLINE vi load_bytes_part(const uint8_t *p, int n)
+{
+    return (vi)_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8((__mmask16)((1u << n) - 1), p));
+}
+INLINE void store_bytes_part(uint8_t *p, vi v, int n)
+{
+    _mm512_mask_cvtepi32_storeu_epi8(p, (__mmask16)((1u << n) - 1), (__m512i)v);
+}
+#else
+INLINE void copy_few(uint8_t *to, const uint8_t *from, int n) /* n < 8 */
+{
+    if (n & 4) memcpy(to, from, 4), to += 4, from += 4;
+    if (n & 2) memcpy(to, from, 2), to += 2, from += 2;
+    if (n & 1) *to = *from;
+}
+INLINE vi load_bytes_part(const uint8_t *p, int n)
+{
+    uint8_t lanes[VLEN] = {0};
+    copy_few(lanes, p, n);
+    return load_bytes(lanes);
+}
+INLINE void store_bytes_part(uint8_t *p, vi v, int n)
+{
+    uint8_t lanes[VLEN];
+    store_bytes(lanes, v);
+    copy_few(p, lanes, n);
+}
+#endif
+
 /* Square root of each lane, correctly rounded. */
 #if VLEN == 16
 INLINE vf vsqrt(vf v) { return (vf)_mm512_sqrt_ps((__m512)v); }

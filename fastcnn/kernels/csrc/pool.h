@@ -1,0 +1,228 @@
+/* Pooling, one row at a time: images (h, w, c), windows (oh, ow) of (kh, kw) taps; contracts in fc_pool.h.
+ *
+ * Vectors run over channels. `*_vector` works on n channels, from channel v on, of one pixel; `*_pixel` calls it for
+ * all channels, with n = VLEN as a constant, then for the tail. Whole 2 x 2 windows are instances without loops. */
+#include "vec.h"
+#include "fc_pool.h"
+
+INLINE vf pool_load(const float *p, int n) { return n == VLEN ? load(p) : load_part(p, n); }
+
+INLINE void pool_store(float *p, vf v, int n)
+{
+    if (n == VLEN) store(p, v);
+    else store_part(p, v, n);
+}
+
+/* Elements at, ..., at + n - 1 of an array of indices of `bytes` each. */
+INLINE vi load_arg(const void *arg, ptrdiff_t at, int n, const int bytes)
+{
+    if (bytes == 4) return (vi)pool_load((const float *)arg + at, n);
+    return n == VLEN ? load_bytes((const uint8_t *)arg + at) : load_bytes_part((const uint8_t *)arg + at, n);
+}
+
+INLINE void store_arg(void *arg, ptrdiff_t at, vi v, int n, const int bytes)
+{
+    if (bytes == 4) pool_store((float *)arg + at, (vf)v, n);
+    else if (n == VLEN) store_bytes((uint8_t *)arg + at, v);
+    else store_bytes_part((uint8_t *)arg + at, v, n);
+}
+
+typedef struct span { ptrdiff_t begin, end; } span;
+
+/* Which of the k taps of a window that starts at pixel `start` are inside an image of `size` pixels. */
+INLINE span taps_inside(ptrdiff_t start, ptrdiff_t k, ptrdiff_t size)
+{
+    return (span){start < 0 ? -start : 0, start + k > size ? size - start : k};
+}
+
+/* The taps of a window that are inside the image: rows x cols of them, the first `offset` floats into the row and
+ * with index `first`. */
+typedef struct window {
+    ptrdiff_t offset, rows, cols, first;
+} window;
+
+INLINE window window_at(const fc_pool p, span r, ptrdiff_t j)
+{
+    const ptrdiff_t start = j * p.sw - p.pl;
+    const span i = taps_inside(start, p.kw, p.w);
+    return (window){(start + i.begin) * p.c, r.end - r.begin, i.end - i.begin, r.begin * p.kw + i.begin};
+}
+
+INLINE int is_2x2(const window w, ptrdiff_t kw) { return w.rows == 2 && w.cols == 2 && kw == 2 && w.first == 0; }
+
+/* ---- maximum ---- */
+
+/* The larger of `best` and x in each lane, the first of equals, or the first NaN; `at` is the index of `best`. */
+INLINE void max_tap(vf *best, vi *at, vf x, ptrdiff_t index)
+{
+    const vi take = ~(x <= *best) & (*best == *best);
+    *best = choose(take, x, *best);
+    *at = (take & splat_i((int32_t)index)) | (~take & *at);
+}
+
+INLINE void max_vector(const fc_pool p, const window w, const float *x, ptrdiff_t row, ptrdiff_t v, int n,
+                       float *y, void *arg, const int bytes, const int two)
+{
+    const vi flip = splat_i(p.minimum ? INT32_MIN : 0); /* the minimum is the maximum with all signs flipped */
+#define TAP(r, i) (vf)(flip ^ (vi)pool_load(x + (r) * row + (i) * p.c + v, n))
+    vf best = TAP(0, 0);
+    vi at = splat_i((int32_t)w.first);
+    if (two) {
+        max_tap(&best, &at, TAP(0, 1), 1);
+        max_tap(&best, &at, TAP(1, 0), 2);
+        max_tap(&best, &at, TAP(1, 1), 3);
+    } else {
+        for (ptrdiff_t r = 0; r < w.rows; r++)
+            for (ptrdiff_t i = 0; i < w.cols; i++) max_tap(&best, &at, TAP(r, i), w.first + r * p.kw + i);
+    }
+#undef TAP
+    best = (vf)(flip ^ (vi)best);
+    if (p.relu) {
+        const vi closed = best <= splat(0);
+        best = choose(closed, splat(0), best);
+        at |= closed;
+    }
+    pool_store(y + v, best, n);
+    if (bytes) store_arg(arg, v, at, n, bytes);
+}
+
+INLINE void max_pixel(const fc_pool p, const window w, const float *x, ptrdiff_t row, float *y, void *arg,
+                      const int bytes, const int two)
+{
+    ptrdiff_t v = 0;
+    for (; v + VLEN <= p.c; v += VLEN) max_vector(p, w, x, row, v, VLEN, y, arg, bytes, two);
+    if (v < p.c) max_vector(p, w, x, row, v, (int)(p.c % VLEN), y, arg, bytes, two);
+}
+
+INLINE void max_row_body(const fc_pool p, ptrdiff_t o, const float *x, ptrdiff_t row, float *y, char *arg,
+                         const int bytes)
+{
+    const span r = taps_inside(o * p.sh - p.pt, p.kh, p.h);
+    for (ptrdiff_t j = 0; j < p.ow; j++, y += p.c, arg += bytes * p.c) {
+        const window w = window_at(p, r, j);
+        if (is_2x2(w, p.kw)) max_pixel(p, w, x + w.offset, row, y, arg, bytes, 1);
+        else max_pixel(p, w, x + w.offset, row, y, arg, bytes, 0);
+    }
+}
+
+static void pool_max_row(const fc_pool *p, ptrdiff_t o, const float *x, ptrdiff_t row, float *y, void *arg)
+{
+    if (!arg) max_row_body(*p, o, x, row, y, arg, 0);
+    else if (p->arg_bytes == 1) max_row_body(*p, o, x, row, y, arg, 1);
+    else max_row_body(*p, o, x, row, y, arg, 4);
+}
+
+/* A gradient arrives at a pixel: added to those of earlier windows, or the only one. */
+INLINE void put_grad(const fc_pool p, float *dx, vf g, int n)
+{
+    pool_store(dx, p.overlap ? pool_load(dx, n) + g : g, n);
+}
+
+INLINE void max_grad_vector(const fc_pool p, const window w, const float *dy, const void *arg, ptrdiff_t v, int n,
+                            float *dx, ptrdiff_t row, const int bytes, const int two)
+{
+    const vi g = (vi)pool_load(dy + v, n), at = load_arg(arg, v, n, bytes);
+#define TAP(r, i, index) \
+    put_grad(p, dx + (r) * row + (i) * p.c + v, (vf)((at == splat_i((int32_t)(index))) & g), n)
+    if (two) {
+        TAP(0, 0, 0);
+        TAP(0, 1, 1);
+        TAP(1, 0, 2);
+        TAP(1, 1, 3);
+    } else {
+        for (ptrdiff_t r = 0; r < w.rows; r++)
+            for (ptrdiff_t i = 0; i < w.cols; i++) TAP(r, i, w.first + r * p.kw + i);
+    }
+#undef TAP
+}
+
+INLINE void max_grad_pixel(const fc_pool p, const window w, const float *dy, const void *arg, float *dx,
+                           ptrdiff_t row, const int bytes, const int two)
+{
+    ptrdiff_t v = 0;
+    for (; v + VLEN <= p.c; v += VLEN) max_grad_vector(p, w, dy, arg, v, VLEN, dx, row, bytes, two);
+    if (v < p.c) max_grad_vector(p, w, dy, arg, v, (int)(p.c % VLEN), dx, row, bytes, two);
+}
+
+INLINE void max_grad_row_body(const fc_pool p, ptrdiff_t o, const float *dy, const char *arg, float *dx,
+                              ptrdiff_t row, const int bytes)
+{
+    const span r = taps_inside(o * p.sh - p.pt, p.kh, p.h);
+    for (ptrdiff_t j = 0; j < p.ow; j++, dy += p.c, arg += bytes * p.c) {
+        const window w = window_at(p, r, j);
+        if (is_2x2(w, p.kw)) max_grad_pixel(p, w, dy, arg, dx + w.offset, row, bytes, 1);
+        else max_grad_pixel(p, w, dy, arg, dx + w.offset, row, bytes, 0);
+    }
+}
+
+static void pool_max_grad_row(const fc_pool *p, ptrdiff_t o, const float *dy, const void *arg, float *dx,
+                              ptrdiff_t row)
+{
+    if (p->arg_bytes == 1) max_grad_row_body(*p, o, dy, arg, dx, row, 1);
+    else max_grad_row_body(*p, o, dy, arg, dx, row, 4);
+}
+
+/* ---- average ---- */
+
+/* What the mean of a window divides by. */
+INLINE vf avg_count(const fc_pool p, const window w)
+{
+    return splat(p.count_padding ? (float)p.kh * (float)p.kw : (float)w.rows * (float)w.cols);
+}
+
+/* Rows are summed first, then added: rounding errors grow with rows + cols, not with rows * cols. */
+INLINE void avg_vector(const fc_pool p, const window w, const float *x, ptrdiff_t row, ptrdiff_t v, int n, float *y,
+                       const int two)
+{
+#define TAP(r, i) pool_load(x + (r) * row + (i) * p.c + v, n)
+    vf sum = splat(0);
+    if (two) {
+        sum = (TAP(0, 0) + TAP(0, 1)) + (TAP(1, 0) + TAP(1, 1));
+    } else {
+        for (ptrdiff_t r = 0; r < w.rows; r++) {
+            vf part = splat(0);
+            for (ptrdiff_t i = 0; i < w.cols; i++) part += TAP(r, i);
+            sum += part;
+        }
+    }
+#undef TAP
+    pool_store(y + v, sum / avg_count(p, w), n);
+}
+
+INLINE void avg_pixel(const fc_pool p, const window w, const float *x, ptrdiff_t row, float *y, const int two)
+{
+    ptrdiff_t v = 0;
+    for (; v + VLEN <= p.c; v += VLEN) avg_vector(p, w, x, row, v, VLEN, y, two);
+    if (v < p.c) avg_vector(p, w, x, row, v, (int)(p.c % VLEN), y, two);
+}
+
+static void pool_avg_row(const fc_pool *sizes, ptrdiff_t o, const float *x, ptrdiff_t row, float *y)
+{
+    const fc_pool p = *sizes;
+    const span r = taps_inside(o * p.sh - p.pt, p.kh, p.h);
+    for (ptrdiff_t j = 0; j < p.ow; j++, y += p.c) {
+        const window w = window_at(p, r, j);
+        if (is_2x2(w, p.kw)) avg_pixel(p, w, x + w.offset, row, y, 1);
+        else avg_pixel(p, w, x + w.offset, row, y, 0);
+    }
+}
+
+INLINE void avg_grad_vector(const fc_pool p, const window w, const float *dy, ptrdiff_t v, int n, float *dx,
+                            ptrdiff_t row)
+{
+    const vf g = pool_load(dy + v, n) / avg_count(p, w);
+    for (ptrdiff_t r = 0; r < w.rows; r++)
+        for (ptrdiff_t i = 0; i < w.cols; i++) put_grad(p, dx + r * row + i * p.c + v, g, n);
+}
+
+static void pool_avg_grad_row(const fc_pool *sizes, ptrdiff_t o, const float *dy, float *dx, ptrdiff_t row)
+{
+    const fc_pool p = *sizes;
+    const span r = taps_inside(o * p.sh - p.pt, p.kh, p.h);
+    for (ptrdiff_t j = 0; j < p.ow; j++, dy += p.c) {
+        const window w = window_at(p, r, j);
+        ptrdiff_t v = 0;
+        for (; v + VLEN <= p.c; v += VLEN) avg_grad_vector(p, w, dy, v, VLEN, dx + w.offset, row);
+        if (v < p.c) avg_grad_vector(p, w, dy, v, (int)(p.c % VLEN), dx + w.offset, row);
+    }
+}
