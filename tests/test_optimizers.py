@@ -165,8 +165,8 @@ def test_nadam_finds_its_product_after_a_jump():
     ("optimizer", "kernel", "slots"),
     [
         (SGD(), "sgd", ()),
-        (SGD(momentum=0.9), "momentum", ("momentum",)),
-        (SGD(momentum=0.9, nesterov=True), "nesterov", ("momentum",)),
+        (SGD(momentum=0.9), "sgd_momentum", ("momentum",)),
+        (SGD(momentum=0.9, nesterov=True), "sgd_nesterov", ("momentum",)),
         (Adam(), "adam", ("momentum", "velocity")),
         (AdamW(), "adam", ("momentum", "velocity")),
         (RMSprop(), "rmsprop", ("velocity",)),
@@ -174,8 +174,8 @@ def test_nadam_finds_its_product_after_a_jump():
         (RMSprop(momentum=0.9, centered=True), "rmsprop_centered_momentum",
          ("velocity", "average_gradient", "momentum")),
         (Adagrad(), "adagrad", ("accumulator",)),
-        (Adadelta(), "adadelta", ("accumulated_grad", "accumulated_delta_var")),
-        (Nadam(), "nadam", ("momentum", "velocity")),
+        (Adadelta(), None, ("accumulated_grad", "accumulated_delta_var")),
+        (Nadam(), None, ("momentum", "velocity")),
     ],
     ids=repr,
 )

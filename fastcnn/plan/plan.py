@@ -88,7 +88,7 @@ class Plan:
                 for variable, gradient in penalties:
                     gradient += variable.regularizer.gradient(variable.value)
             segments += [add_penalties, []]
-        self.scalars = np.zeros(8, np.float32)
+        self.scalars = np.zeros(8)
         self.scale = np.ones(max(1, len(store.variables)), np.float32)
         trainable = store.segments()
         clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
@@ -150,7 +150,8 @@ class Plan:
     def _refresh_scalars(self) -> None:
         if self.optimizer.kernel is None:
             return
-        values = self.optimizer.kernel_scalars()
+        values = self.optimizer.scalars()
+        values.update(rate=values["learning_rate"], clip=self.optimizer.clipvalue or np.inf)
         for i, name in enumerate(self.scalar_names):
             self.scalars[i] = values[name]
 
