@@ -8,34 +8,40 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Both matrix tiles read the patch matrix A of a convolution in place, through two offset tables:
+ *     A[p][k] = x[xoff[p] + koff[k]]      p: output pixel, k: element of its receptive field.
+ * The forward pass and the input gradient are Y = A W, the weight gradient is dW = A' dY. A dense layer is the same
+ * with one pixel per sample. */
 #include "fc_pool.h"
+#include "fc_depthwise.h"
+#include "fc_eltwise.h"
+#include "fc_loss.h"
+#include "fc_optim.h"
 
 #define FC_MR_MAX 14 /* rows of the largest tile of any ISA */
 
-/* y[yoff[i] + j] = clamp(sum_t sum_k x[xoff[i] + tap[t] + k] * w[(t*run + k)*ldw + j] + bias[j], lo, hi)
- * for i < m <= MR and j < n <= NR: `m` output pixels by `n` output channels.
- * The sum runs over t, then k, in that order for every output, whatever m and n are. */
+/* y[yoff[i] + j] = clamp(sum_k x[xoff[i] + koff[k]] * w[k*ldw + j] + bias[j], lo, hi)   i < m <= mr, j < n <= nr.
+ * The sum runs over k in order for every output, whatever m and n are. */
 typedef struct fc_gather_tile {
-    const float *x;       /* input; pixel i starts at x + xoff[i] */
-    const int32_t *xoff;  /* [m] floats */
-    const int32_t *tap;   /* [taps] floats: where each run of a pixel's receptive field starts */
-    ptrdiff_t taps, run;  /* receptive field = taps runs of `run` contiguous floats */
-    const float *w;       /* [taps*run][n], rows ldw apart */
+    const float *x;
+    const int32_t *xoff, *koff; /* [m], [depth] */
+    ptrdiff_t depth;
+    const float *w;             /* [depth][n], rows ldw apart */
     ptrdiff_t ldw;
-    const float *bias;    /* [n] or NULL */
-    float lo, hi;         /* epilogue clamp: ReLU is (0, inf), none is (-inf, inf) */
-    int accumulate;       /* add to y instead of overwriting it (before bias and clamp) */
+    const float *bias;          /* [n] or NULL */
+    float lo, hi;               /* ReLU is (0, inf), nothing is (-inf, inf); NaN passes through */
     float *y;
-    const int32_t *yoff;  /* [m] floats */
+    const int32_t *yoff;        /* [m] */
     int m, n;
 } fc_gather_tile;
 
-/* dw[i*lddw + j] (+)= sum_p x[xoff[p] + i] * dy[yoff[p] + j]   for i < m <= MR and j < n <= NR. */
+/* dw[i*lddw + j] (+)= sum_p x[xoff[p] + koff[i]] * dy[yoff[p] + j]   i < m <= mr, j < n <= nr; p in order. */
 typedef struct fc_outer_tile {
     const float *x, *dy;
-    const int32_t *xoff, *yoff; /* [pixels] floats */
+    const int32_t *xoff, *yoff; /* [pixels] */
     ptrdiff_t pixels;
-    int accumulate;
+    const int32_t *koff;        /* [m] */
+    int accumulate;             /* add to dw instead of overwriting it */
     float *dw;
     ptrdiff_t lddw;
     int m, n;
@@ -47,7 +53,15 @@ typedef struct fc_kernels {
     int mr, nr; /* largest tile: mr pixels (or weight rows) x nr output channels */
     void (*gather_tile)(const fc_gather_tile *t);
     void (*outer_tile)(const fc_outer_tile *t);
+    /* dst[j*ldd + i] = src[i*lds + j]   i < rows, j < cols */
+    void (*transpose)(const float *src, ptrdiff_t lds, ptrdiff_t rows, ptrdiff_t cols, float *dst, ptrdiff_t ldd);
+    /* db[j] (+)= sum_p dy[yoff[p] + j]   j < n; p in order */
+    void (*sum_rows)(const float *dy, const int32_t *yoff, ptrdiff_t pixels, ptrdiff_t n, int accumulate, float *db);
     fc_pool_kernels pool;
+    fc_depthwise_kernels depthwise;
+    fc_eltwise_kernels eltwise;
+    fc_loss_kernels loss;
+    fc_optim_kernels optim;
 } fc_kernels;
 
 #endif

@@ -1,7 +1,11 @@
 /* All kernel bodies, and the table of this ISA. Included once by each kernels_<isa>.c after ISA, VLEN, MR, NR. */
 #include "fc_kernels.h"
+#include "depthwise.h"
 #include "tile.h"
 #include "pool.h"
+#include "eltwise.h"
+#include "loss.h"
+#include "optim.h"
 
 #define PASTE2(a, b) a##b
 #define PASTE(a, b) PASTE2(a, b)
@@ -15,5 +19,11 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .nr = NR,
     .gather_tile = gather_tile,
     .outer_tile = outer_tile,
+    .transpose = transpose,
+    .sum_rows = sum_rows,
     .pool = {pool_max_row, pool_max_grad_row, pool_avg_row, pool_avg_grad_row},
+    .depthwise = {depthwise_gather, depthwise_outer},
+    .eltwise = ELTWISE_KERNELS,
+    .loss = LOSS_KERNELS,
+    .optim = OPTIM_KERNELS,
 };

@@ -17,17 +17,16 @@ INLINE void gather_tile_body(const fc_gather_tile *t, const int m, const int nv,
         UNROLL for (int v = 0; v < nv; v++) acc[i][v] = splat(0);
     }
     const float *w = t->w;
-    const ptrdiff_t ldw = t->ldw, run = t->run;
-    for (ptrdiff_t r = 0; r < t->taps; r++) {
-        const float *x = t->x + t->tap[r];
-        for (const float *end = x + run; x < end; x++, w += ldw) {
-            vf wv[NV];
-            UNROLL for (int v = 0; v < nv; v++)
-                wv[v] = partial && v == nv - 1 ? load_part(w + v * VLEN, last) : load(w + v * VLEN);
-            UNROLL for (int i = 0; i < m; i++) {
-                const vf xi = splat(x[at[i]]);
-                UNROLL for (int v = 0; v < nv; v++) acc[i][v] += xi * wv[v];
-            }
+    const ptrdiff_t ldw = t->ldw;
+    const int32_t *koff = t->koff;
+    for (const int32_t *end = koff + t->depth; koff < end; koff++, w += ldw) {
+        const float *x = t->x + *koff;
+        vf wv[NV];
+        UNROLL for (int v = 0; v < nv; v++)
+            wv[v] = partial && v == nv - 1 ? load_part(w + v * VLEN, last) : load(w + v * VLEN);
+        UNROLL for (int i = 0; i < m; i++) {
+            const vf xi = splat(x[at[i]]);
+            UNROLL for (int v = 0; v < nv; v++) acc[i][v] += xi * wv[v];
         }
     }
     vf bias[NV];
@@ -42,7 +41,6 @@ INLINE void gather_tile_body(const fc_gather_tile *t, const int m, const int nv,
         UNROLL for (int v = 0; v < nv; v++) {
             const int tail = partial && v == nv - 1;
             vf s = acc[i][v];
-            if (t->accumulate) s += tail ? load_part(y + v * VLEN, last) : load(y + v * VLEN);
             s = clamp(s + bias[v], lo, hi);
             if (tail) store_part(y + v * VLEN, s, last);
             else store(y + v * VLEN, s);
@@ -53,9 +51,12 @@ INLINE void gather_tile_body(const fc_gather_tile *t, const int m, const int nv,
 INLINE void outer_tile_body(const fc_outer_tile *t, const int m, const int nv, const int partial)
 {
     vf acc[MR][NV];
+    ptrdiff_t at[MR];
     const int last = t->n - (nv - 1) * VLEN;
-    UNROLL for (int i = 0; i < m; i++)
+    UNROLL for (int i = 0; i < m; i++) {
+        at[i] = t->koff[i];
         UNROLL for (int v = 0; v < nv; v++) acc[i][v] = splat(0);
+    }
     const float *x0 = t->x, *dy0 = t->dy;
     const int32_t *xoff = t->xoff, *yoff = t->yoff;
     for (ptrdiff_t p = 0; p < t->pixels; p++) {
@@ -64,7 +65,7 @@ INLINE void outer_tile_body(const fc_outer_tile *t, const int m, const int nv, c
         UNROLL for (int v = 0; v < nv; v++)
             dv[v] = partial && v == nv - 1 ? load_part(dy + v * VLEN, last) : load(dy + v * VLEN);
         UNROLL for (int i = 0; i < m; i++) {
-            const vf xi = splat(x[i]);
+            const vf xi = splat(x[at[i]]);
             UNROLL for (int v = 0; v < nv; v++) acc[i][v] += xi * dv[v];
         }
     }
@@ -112,3 +113,54 @@ INLINE void outer_tile_body(const fc_outer_tile *t, const int m, const int nv, c
 
 DEFINE_TILE(gather_tile)
 DEFINE_TILE(outer_tile)
+
+
+#if VLEN == 16
+#define LANES (vi){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+#elif VLEN == 8
+#define LANES (vi){0, 1, 2, 3, 4, 5, 6, 7}
+#else
+#define LANES (vi){0, 1, 2, 3}
+#endif
+
+/* VLEN x VLEN transpose in log2(VLEN) rounds, each exchanging `step` lanes between rows i and i + step. */
+INLINE void transpose_square(const float *src, ptrdiff_t lds, float *dst, ptrdiff_t ldd)
+{
+    vf r[VLEN];
+    UNROLL for (int i = 0; i < VLEN; i++) r[i] = load(src + i * lds);
+    UNROLL for (int step = 1; step < VLEN; step *= 2) {
+        const vi upper = (LANES & step) != 0;
+        const vi low = (LANES & ~upper) | ((LANES - step + VLEN) & upper);
+        const vi high = ((LANES + step) & ~upper) | ((LANES + VLEN) & upper);
+        UNROLL for (int i = 0; i < VLEN; i++) {
+            if (i & step) continue;
+            const vf a = r[i], b = r[i + step];
+            r[i] = __builtin_shuffle(a, b, low);
+            r[i + step] = __builtin_shuffle(a, b, high);
+        }
+    }
+    UNROLL for (int i = 0; i < VLEN; i++) store(dst + i * ldd, r[i]);
+}
+
+static void transpose(const float *src, ptrdiff_t lds, ptrdiff_t rows, ptrdiff_t cols, float *dst, ptrdiff_t ldd)
+{
+    const ptrdiff_t whole_rows = rows - rows % VLEN, whole_cols = cols - cols % VLEN;
+    for (ptrdiff_t i = 0; i < whole_rows; i += VLEN)
+        for (ptrdiff_t j = 0; j < whole_cols; j += VLEN)
+            transpose_square(src + i * lds + j, lds, dst + j * ldd + i, ldd);
+    for (ptrdiff_t i = 0; i < rows; i++)
+        for (ptrdiff_t j = i < whole_rows ? whole_cols : 0; j < cols; j++) dst[j * ldd + i] = src[i * lds + j];
+}
+
+static void sum_rows(const float *dy, const int32_t *yoff, ptrdiff_t pixels, ptrdiff_t n, int accumulate, float *db)
+{
+    for (ptrdiff_t j = 0; j < n; j += VLEN) {
+        const int lanes = n - j < VLEN ? (int)(n - j) : VLEN;
+        vf s = accumulate ? load_part(db + j, lanes) : splat(0);
+        if (lanes == VLEN)
+            for (ptrdiff_t p = 0; p < pixels; p++) s += load(dy + yoff[p] + j);
+        else
+            for (ptrdiff_t p = 0; p < pixels; p++) s += load_part(dy + yoff[p] + j, lanes);
+        store_part(db + j, s, lanes);
+    }
+}

@@ -1,0 +1,79 @@
+"""Symbolic tensors, nodes and their order: what a model is before it has a batch size.
+
+A `Node` is one call of a layer, so a layer that is called twice has two nodes and one set of weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastcnn.layers.base import Layer
+
+
+@dataclass(eq=False)
+class SymbolicTensor:
+    """What a layer will produce: `shape` with None for the batch, and the node that makes it (None: an input)."""
+
+    shape: tuple[Any, ...]
+    node: Node | None = None
+    name: str = ""
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return tuple(self.shape[1:])
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __repr__(self) -> str:
+        return f"<symbolic tensor {self.shape}{' ' + self.name if self.name else ''}>"
+
+    def __array__(self, *_args, **_kwargs):
+        raise TypeError(f"{self!r} stands for a layer's output and holds no numbers; build a Model and call it "
+                        f"with an array")
+
+
+@dataclass(eq=False)
+class Node:
+    """One call of `layer` on `inputs`."""
+
+    layer: Layer
+    inputs: list[SymbolicTensor]
+    outputs: list[SymbolicTensor] = field(default_factory=list)
+
+
+class Graph:
+    """The nodes between `inputs` and `outputs`, each after all that it needs.
+
+    Raises
+    ------
+    ValueError
+        When an output depends on a symbolic input that is not among `inputs`.
+    """
+
+    def __init__(self, inputs: Sequence[SymbolicTensor], outputs: Sequence[SymbolicTensor]):
+        self.inputs, self.outputs = list(inputs), list(outputs)
+        self.nodes = self._ordered()
+        self.layers = list(dict.fromkeys(node.layer for node in self.nodes))
+
+    def _ordered(self) -> list[Node]:
+        """Depth first without recursion: models may be deeper than Python's stack."""
+        done: dict[Node, None] = {}
+        stack = [(tensor, False) for tensor in reversed(self.outputs)]
+        while stack:
+            tensor, expanded = stack.pop()
+            if tensor in self.inputs or tensor.node in done:
+                continue
+            if tensor.node is None:
+                raise ValueError(f"the outputs depend on {tensor!r}, which is not among the model's inputs")
+            if expanded:
+                done[tensor.node] = None
+            else:
+                stack.append((tensor, True))
+                stack.extend((source, False) for source in reversed(tensor.node.inputs))
+        return list(done)

@@ -1,0 +1,611 @@
+"""Convolution drivers: loop nests of gather tiles and outer tiles over panels of pixels.
+
+All passes read one matrix, the patch matrix A of the convolution, which is never built:
+
+    A[p][k] = x[xoff[p] + koff[k]]      p: output pixel of a panel, k = (tap, channel) of its receptive field
+
+A *panel* is a set of output pixels small enough for the cache: some rows of one image, or some whole images. Its
+input is read where it lies (it needs no padding, or the tensor has a halo of zeros), or is first copied into
+scratch, either with its border of zeros (`PADDED`, direct convolution) or patch by patch (`IM2COL`).
+
+    Gather      y = clamp(A W + b)      the forward pass; the input gradient, one Gather per phase of the stride
+    WeightGrad  dW = A' dY, db = 1' dY
+    PackWeights lays W out block by block of output channels as the tiles want it
+"""
+
+import numpy as np
+
+from libc.math cimport INFINITY
+from libc.string cimport memcpy, memset
+
+from fastcnn.kernels._cpu cimport fc_gather_tile, fc_kernels, fc_outer_tile, fc_pool, table
+from fastcnn.kernels._op cimport Op, Tensor, fc_image, fc_run, fc_task, fc_tensor
+
+IN_PLACE, PADDED, IM2COL = range(3)
+cdef int _IN_PLACE = IN_PLACE, _PADDED = PADDED, _IM2COL = IM2COL
+
+# A panel's input should stay in a core's L2 beside a block of weights; im2col's patches likewise.
+PANEL_BYTES = 512 << 10
+PANEL_PIXELS = 2048
+# Rows that wait for pooling should stay in the first-level cache, unless the weights are so large that more
+# pixels must share one pass over them.
+STRIP_PIXELS = 28
+SMALL_WEIGHTS = 256 << 10
+# A dense layer is cut into this many units of work if its batch allows.
+DENSE_UNITS = 16
+
+
+# ---------------------------------------------------------------------------------------------------- panels
+
+cdef struct panel_t:
+    int mode
+    fc_tensor x
+    Py_ssize_t rows, cols          # output pixels of the pass, per image
+    Py_ssize_t sh, sw, top, left   # output (0, 0) starts at input (-top, -left); neighbours are sh, sw apart
+    Py_ssize_t images, band        # a full panel: `band` rows of `images` images (band == rows if images > 1)
+    Py_ssize_t width               # channels per pixel in scratch; the slice that A covers
+    Py_ssize_t extent              # input rows that one output row reaches
+    Py_ssize_t ph, pw              # PADDED: rows of a full band and columns, per image, in scratch
+    Py_ssize_t taps, depth
+    const int *tap_row
+    const int *tap_col
+    const int *xoff
+    const int *koff
+
+
+cdef inline void copy_pixels(const panel_t *p, const float *x, Py_ssize_t row, Py_ssize_t col, Py_ssize_t count,
+                             Py_ssize_t c, float *dst) noexcept nogil:
+    """`count` pixels of input row `row` from column `col` on, `c` channels each, zeros outside the image."""
+    cdef Py_ssize_t lead, stop, j
+    if row < 0 or row >= p.x.h:
+        memset(dst, 0, count * p.width * sizeof(float))
+        return
+    lead = min(max(-col, <Py_ssize_t>0), count)
+    stop = max(min(count, p.x.w - col), lead)
+    memset(dst, 0, lead * p.width * sizeof(float))
+    memset(dst + stop * p.width, 0, (count - stop) * p.width * sizeof(float))
+    x += row * p.x.row + col * p.x.c
+    if c == p.width and c == p.x.c:
+        memcpy(dst + lead * c, x + lead * c, (stop - lead) * c * sizeof(float))
+    else:
+        for j in range(lead, stop):
+            memcpy(dst + j * p.width, x + j * p.x.c, c * sizeof(float))
+
+
+cdef const float *load_panel(const panel_t *p, const fc_task *task, Py_ssize_t n, Py_ssize_t images, Py_ssize_t row,
+                             Py_ssize_t band, Py_ssize_t c0, Py_ssize_t c, float *scratch) noexcept nogil:
+    """Where A of output rows [row, row + band) of `images` images from n on starts; channels [c0, c0 + c)."""
+    cdef Py_ssize_t i, r, q, t
+    cdef const float *x
+    cdef float *dst = scratch
+    if p.mode == _IN_PLACE:
+        return fc_image(&p.x, task, n) + (row * p.sh - p.top) * p.x.row - p.left * p.x.c + c0
+    for i in range(images):
+        x = fc_image(&p.x, task, n + i) + c0
+        if p.mode == _PADDED:
+            dst = scratch + i * p.ph * p.pw * p.width
+            for r in range((band - 1) * p.sh + p.extent):
+                copy_pixels(p, x, row * p.sh - p.top + r, -p.left, p.pw, c, dst + r * p.pw * p.width)
+        else:
+            for r in range(row, row + band):
+                for q in range(p.cols):
+                    for t in range(p.taps):
+                        copy_pixels(p, x, r * p.sh - p.top + p.tap_row[t], q * p.sw - p.left + p.tap_col[t], 1, c, dst)
+                        dst += p.width
+    return scratch
+
+
+cdef class Panel:
+    """How a pass cuts its output pixels into panels, and the offset tables that read A there.
+
+    x : the tensor read; `grid` = (rows, cols) output pixels; `strides` input pixels between them;
+    `origin` = (top, left); `taps` = [(row, column), ...] input pixels from the origin, in the order of k;
+    `width` channels are covered at a time (a group, or a slice of the channels). Bands are whole multiples of
+    `unit` rows.
+    """
+
+    cdef panel_t c
+    cdef readonly Py_ssize_t scratch
+    cdef object keep
+
+    def __init__(self, Tensor x, grid, strides, origin, taps, Py_ssize_t width, str algorithm="direct",
+                 Py_ssize_t unit=1):
+        cdef panel_t *p = &self.c
+        p.x = x.c
+        p.rows, p.cols = grid
+        p.sh, p.sw = strides
+        p.top, p.left = origin
+        p.width, p.taps = width, len(taps)
+        tap = np.asarray(taps, np.int32).reshape(-1, 2)
+        reach = tap.max(axis=0) + 1 if len(taps) else np.ones(2, int)
+        p.extent, p.depth = reach[0], p.taps * width
+        p.mode = self.choose_mode(algorithm, reach)
+        p.pw = (p.cols - 1) * p.sw + int(reach[1])
+        self.choose_size(x.images, unit)
+        p.ph = (p.band - 1) * p.sh + p.extent
+        self.build_tables(tap)
+
+    cdef choose_mode(self, algorithm, reach):
+        """Read in place whenever the zeros that the taps reach are there."""
+        cdef panel_t *p = &self.c
+        last_row = (p.rows - 1) * p.sh - p.top + reach[0]
+        last_col = (p.cols - 1) * p.sw - p.left + reach[1]
+        if algorithm == "im2col":
+            return _IM2COL
+        fits = (p.top <= p.x.top and p.left <= p.x.left and last_row <= p.x.h + p.x.bottom
+                and last_col <= p.x.w + p.x.right)
+        return _IN_PLACE if fits else _PADDED
+
+    cdef choose_size(self, Py_ssize_t images, Py_ssize_t unit):
+        cdef panel_t *p = &self.c
+        per_row = 4 * (p.cols * p.depth if p.mode == _IM2COL else p.sh * p.pw * p.width)
+        per_image = 4 * (p.rows * p.cols * p.depth if p.mode == _IM2COL
+                         else ((p.rows - 1) * p.sh + p.extent) * p.pw * p.width)
+        fit = min(PANEL_BYTES // max(1, per_image), PANEL_PIXELS // max(1, p.rows * p.cols))
+        p.images = max(1, min(fit, images))
+        p.band = p.rows
+        if fit == 0:
+            p.band = min(p.rows, max(1, PANEL_BYTES // max(1, per_row * unit)) * unit)
+        if p.mode == _PADDED:
+            self.scratch = 4 * p.images * ((p.band - 1) * p.sh + p.extent) * p.pw * p.width
+        elif p.mode == _IM2COL:
+            self.scratch = 4 * p.images * p.band * p.cols * p.depth
+
+    cdef build_tables(self, tap):
+        cdef panel_t *p = &self.c
+        image, row, col = np.meshgrid(np.arange(p.images), np.arange(p.band), np.arange(p.cols), indexing="ij")
+        channel = np.arange(p.width)
+        if p.mode == _IM2COL:
+            xoff = np.arange(image.size) * p.depth
+            koff = np.arange(p.depth)
+        else:
+            pitch, row_pitch, image_pitch = ((p.x.c, p.x.row, p.x.image) if p.mode == _IN_PLACE
+                                             else (p.width, p.pw * p.width, p.ph * p.pw * p.width))
+            xoff = image * image_pitch + row * (p.sh * row_pitch) + col * (p.sw * pitch)
+            koff = (tap[:, :1].astype(np.int64) * row_pitch + tap[:, 1:].astype(np.int64) * pitch + channel)
+        self.keep = xoff, koff, tap_row, tap_col = offsets(xoff), offsets(koff), offsets(tap[:, 0]), offsets(tap[:, 1])
+        p.xoff, p.koff = table_address(xoff), table_address(koff)
+        p.tap_row, p.tap_col = table_address(tap_row), table_address(tap_col)
+
+    def pixel_offsets(self, image, row, col):
+        """int32 offsets of a full panel's pixels in a tensor with these pitches (floats)."""
+        cdef panel_t *p = &self.c
+        n, r, c = np.meshgrid(np.arange(p.images), np.arange(p.band), np.arange(p.cols), indexing="ij")
+        return offsets(n * image + r * row + c * col)
+
+    @property
+    def mode(self):
+        return ("in place", "padded", "im2col")[self.c.mode]
+
+
+cdef const int *table_address(values):
+    return <const int *><Py_ssize_t>values.ctypes.data
+
+
+def offsets(values):
+    """As a flat int32 table; a panel never spans 2**31 floats."""
+    values = np.asarray(values).reshape(-1)
+    if values.size and values.max() >= 2**31:
+        raise ValueError("convolution: one image row and its kernel span more than 2**31 floats")
+    return np.ascontiguousarray(values, np.int32)
+
+
+# --------------------------------------------------------------------------------------------------- weights
+
+cdef struct weights_t:
+    const float *w                # the user's array: (taps of the kernel) x (channels) rows
+    const float *packed           # [group][block][depth][nr], or NULL: read w in place or pack on the fly
+    int transposed                # W[(tap, o)][i] = w[tap][i][o]: the input gradient's order
+    Py_ssize_t groups, inner      # inner: channels of A per group (rows of W per tap)
+    Py_ssize_t outputs, blocks    # columns of W per group, and blocks of nr of them
+    Py_ssize_t taps, ldw
+    const Py_ssize_t *tap_at      # [taps] where each tap's rows start in w
+    int nr
+
+
+cdef inline Py_ssize_t block_size(const weights_t *s) noexcept nogil:
+    return s.taps * s.inner * s.nr
+
+
+cdef void pack_block(const weights_t *s, Py_ssize_t group, Py_ssize_t block, float *dst) noexcept nogil:
+    """One block of columns of W as [depth][nr]."""
+    cdef Py_ssize_t t, i, j = block * s.nr, n = min(<Py_ssize_t>s.nr, s.outputs - j)
+    cdef const float *src
+    for t in range(s.taps):
+        src = s.w + s.tap_at[t]
+        if s.transposed:
+            table().transpose(src + j * s.ldw + group * s.inner, s.ldw, n, s.inner, dst, s.nr)
+        else:
+            src += group * s.outputs + j
+            for i in range(s.inner):
+                memcpy(dst + i * s.nr, src + i * s.ldw, n * sizeof(float))
+        dst += s.inner * s.nr
+
+
+cdef void run_pack(const void *args, const fc_task *task) noexcept nogil:
+    cdef const weights_t *s = <const weights_t *>args
+    cdef Py_ssize_t i
+    for i in range(task.begin, task.end):
+        pack_block(s, i // s.blocks, i % s.blocks, <float *>s.packed + i * block_size(s))
+
+
+cdef class Weights:
+    """W of a gather pass, seen in the weight array `w` (kh, kw, ic/groups, oc).
+
+    `taps` are the (kernel row, kernel column) pairs of the pass in the order of k. `transposed` exchanges the
+    channels, for the input gradient. `packed` is a float32 array of `packed_size` that PackWeights fills once a
+    step, or None; unpacked weights are read in place, or packed into scratch by each unit of work.
+    """
+
+    cdef weights_t c
+    cdef object keep
+
+    def __init__(self, w, taps, Py_ssize_t groups=1, bint transposed=False, packed=None):
+        cdef weights_t *s = &self.c
+        kh, kw, icg, oc = w.shape
+        if w.dtype != np.float32 or not w.flags.c_contiguous:
+            raise ValueError("Weights: expected a contiguous float32 array")
+        tap_at = np.ascontiguousarray([(r * kw + c) * icg * oc for r, c in taps], np.intp)
+        s.w = <const float *><Py_ssize_t>w.ctypes.data
+        s.transposed, s.groups, s.ldw, s.taps, s.nr = transposed, groups, oc, len(tap_at), table().nr
+        s.inner, s.outputs = (oc // groups, icg) if transposed else (icg, oc // groups)
+        s.blocks = (s.outputs + s.nr - 1) // s.nr
+        s.tap_at = <const Py_ssize_t *><Py_ssize_t>tap_at.ctypes.data
+        if packed is not None:
+            if packed.dtype != np.float32 or packed.size < self.packed_size or not packed.flags.c_contiguous:
+                raise ValueError(f"Weights: expected {self.packed_size} packed floats, got {packed.size}")
+            s.packed = <const float *><Py_ssize_t>packed.ctypes.data
+        self.keep = (w, tap_at, packed)
+
+    @property
+    def packed_size(self):
+        """Floats of the packed form."""
+        return self.c.groups * self.c.blocks * block_size(&self.c)
+
+
+cdef class PackWeights(Op):
+    """Packs the blocks of a Weights; items are blocks."""
+
+    def __init__(self, Weights weights, name="pack"):
+        if weights.c.packed == NULL:
+            raise ValueError("PackWeights: the weights have no packed form")
+        self.run, self.args = <fc_run>run_pack, &weights.c
+        self.items = weights.c.groups * weights.c.blocks
+        self.name, self.keep = name, weights
+
+
+# ---------------------------------------------------------------------------------------------------- gather
+
+cdef struct gather_t:
+    panel_t panel
+    weights_t weights
+    fc_tensor y
+    Py_ssize_t y_start, y_row, y_col  # floats: first pixel of the pass in an image of y, between rows, columns
+    const int *yoff                   # of a full panel, from its first pixel
+    const float *bias
+    float lo, hi
+    int by_channels                   # items are blocks of output channels, each over all images; else images
+    Py_ssize_t n
+    Py_ssize_t bands                  # items per image when work is cut finer than images
+    Py_ssize_t splits                 # by_channels: items per block, each a share of the images
+    fc_pool pool                      # max-pooling of the result, windows side by side; kh == 0 without
+    unsigned char *arg                # (n, oh, ow, c) taps of the maxima, or NULL
+    Py_ssize_t strip, pool_scratch    # rows computed before they are pooled; bytes of scratch before their buffer
+    const int *strip_off              # offsets of a strip's pixels in the buffer where they wait
+
+
+cdef void multiply(const gather_t *g, const float *x, const int *xoff, const int *yoff, Py_ssize_t pixels, float *y,
+                   Py_ssize_t group, Py_ssize_t block, const float *w, Py_ssize_t ldw) noexcept nogil:
+    """One block of output channels of some pixels, in tiles of nearly equal height."""
+    cdef const fc_kernels *k = table()
+    cdef fc_gather_tile t
+    cdef Py_ssize_t j = block * g.weights.nr, c = group * g.weights.outputs + j
+    cdef Py_ssize_t tiles = (pixels + k.mr - 1) // k.mr, i, first = 0, last
+    t.x, t.w, t.ldw, t.lo, t.hi = x, w, ldw, g.lo, g.hi
+    t.koff, t.depth = g.panel.koff, g.panel.depth
+    t.bias = NULL
+    if g.bias != NULL:
+        t.bias = g.bias + c
+    t.y = y + c
+    t.n = <int>min(<Py_ssize_t>g.weights.nr, g.weights.outputs - j)
+    for i in range(tiles):
+        last = pixels * (i + 1) // tiles
+        t.xoff, t.yoff, t.m = xoff + first, yoff + first, <int>(last - first)
+        k.gather_tile(&t)
+        first = last
+
+
+cdef inline const float *block_weights(const gather_t *g, Py_ssize_t group, Py_ssize_t block,
+                                       Py_ssize_t *ldw) noexcept nogil:
+    """Where a block of W lies: packed, or in the user's array."""
+    cdef const weights_t *s = &g.weights
+    if s.packed != NULL:
+        ldw[0] = s.nr
+        return s.packed + (group * s.blocks + block) * block_size(s)
+    ldw[0] = s.ldw
+    return s.w + group * s.outputs + block * s.nr
+
+
+cdef inline float *y_pixel(const gather_t *g, const fc_task *task, Py_ssize_t n, Py_ssize_t row) noexcept nogil:
+    return fc_image(&g.y, task, n) + g.y_start + row * g.y_row
+
+
+cdef void pool_strip(const gather_t *g, const fc_task *task, const float *buffer, Py_ssize_t n, Py_ssize_t images,
+                     Py_ssize_t row, Py_ssize_t rows) noexcept nogil:
+    """Pool rows [row, row + rows) of some images, which wait in `buffer`."""
+    cdef const fc_pool *p = &g.pool
+    cdef Py_ssize_t i, o, pitch = p.w * p.c
+    cdef void *arg = NULL
+    for i in range(images):
+        for o in range(row // p.kh, (row + rows) // p.kh):
+            if g.arg != NULL:
+                arg = g.arg + ((n + i) * p.oh + o) * p.ow * p.c
+            table().pool.max_row(p, o, buffer + (i * g.strip + o * p.kh - row) * pitch, pitch,
+                                 fc_image(&g.y, task, n + i) + o * g.y.row, arg)
+
+
+cdef void gather_pooled(const gather_t *g, const fc_task *task, Py_ssize_t n, Py_ssize_t images, Py_ssize_t row,
+                        Py_ssize_t band, const float *x) noexcept nogil:
+    """A loaded panel, strip by strip: convolve into a small buffer, pool, write only the pooled values."""
+    cdef const panel_t *p = &g.panel
+    cdef float *buffer = <float *>(task.scratch + g.pool_scratch)
+    cdef Py_ssize_t r = 0, rows, block, ldw
+    cdef const float *w
+    while r < band:
+        rows = min(g.strip, band - r)
+        for block in range(g.weights.blocks):
+            w = block_weights(g, 0, block, &ldw)
+            multiply(g, x + p.xoff[r * p.cols], p.xoff, g.strip_off, images * rows * p.cols, buffer, 0, block, w, ldw)
+        pool_strip(g, task, buffer, n, images, row + r, rows)
+        r += rows
+
+
+cdef void gather_panel(const gather_t *g, const fc_task *task, Py_ssize_t n, Py_ssize_t images, Py_ssize_t row,
+                       Py_ssize_t band) noexcept nogil:
+    """All output channels of one panel: the panel stays in cache, blocks of weights pass by."""
+    cdef const panel_t *p = &g.panel
+    cdef Py_ssize_t group, block, ldw
+    cdef const float *x
+    cdef const float *w
+    for group in range(g.weights.groups):
+        x = load_panel(p, task, n, images, row, band, group * p.width, p.width, <float *>task.scratch)
+        if g.pool.kh:
+            gather_pooled(g, task, n, images, row, band, x)
+            return
+        for block in range(g.weights.blocks):
+            w = block_weights(g, group, block, &ldw)
+            multiply(g, x, p.xoff, g.yoff, images * band * p.cols, y_pixel(g, task, n, row), group, block, w, ldw)
+
+
+cdef void gather_images(const gather_t *g, const fc_task *task) noexcept nogil:
+    cdef const panel_t *p = &g.panel
+    cdef Py_ssize_t item = task.begin, n, row, stop
+    if p.images > 1:
+        while item < task.end:
+            n = min(p.images, task.end - item)
+            gather_panel(g, task, item, n, 0, p.rows)
+            item += n
+        return
+    for item in range(task.begin, task.end):
+        n = item // g.bands
+        row = p.rows * (item % g.bands) // g.bands
+        stop = p.rows * (item % g.bands + 1) // g.bands
+        while row < stop:
+            gather_panel(g, task, n, 1, row, min(p.band, stop - row))
+            row += p.band
+
+
+cdef void gather_channels(const gather_t *g, const fc_task *task) noexcept nogil:
+    """Some blocks of output channels, each of a share of the images: the weights stay in cache, the panels pass by."""
+    cdef const panel_t *p = &g.panel
+    cdef Py_ssize_t item, unit, group, block, n, last, row, images, ldw
+    cdef float *scratch = <float *>task.scratch
+    cdef float *block_scratch = scratch + block_size(&g.weights)
+    cdef const float *w
+    cdef const float *x
+    for item in range(task.begin, task.end):
+        unit = item // g.splits
+        group, block = unit // g.weights.blocks, unit % g.weights.blocks
+        w = block_weights(g, group, block, &ldw)
+        if g.weights.transposed and g.weights.packed == NULL:
+            pack_block(&g.weights, group, block, scratch)
+            w, ldw = scratch, g.weights.nr
+        n, last = g.n * (item % g.splits) // g.splits, g.n * (item % g.splits + 1) // g.splits
+        while n < last:
+            images, row = min(p.images, last - n), 0
+            while row < p.rows:
+                x = load_panel(p, task, n, images, row, min(p.band, p.rows - row), group * p.width, p.width,
+                               block_scratch)
+                multiply(g, x, p.xoff, g.yoff, images * min(p.band, p.rows - row) * p.cols, y_pixel(g, task, n, row),
+                         group, block, w, ldw)
+                row += p.band
+            n += images
+
+
+cdef void run_gather(const void *args, const fc_task *task) noexcept nogil:
+    cdef const gather_t *g = <const gather_t *>args
+    if g.by_channels:
+        gather_channels(g, task)
+    else:
+        gather_images(g, task)
+
+
+cdef class Gather(Op):
+    """y = clamp(A W + b) for one grid of output pixels.
+
+    Items are images; with `bands` > 1, bands of rows, `bands` to an image; with `by_channels`, blocks of output
+    channels (for weights larger than the activations). `y_origin` and `y_strides` say which pixels of y the
+    grid's are: phases of a strided input gradient interleave. With `pool` = (kh, kw) the result is max-pooled over
+    such windows, side by side, before it is written; `arg` (n, oh, ow, oc), uint8 or None, receives the taps of the
+    maxima, and `pool_relu` clamps them at 0.
+    """
+
+    cdef gather_t c
+
+    def __init__(self, Panel panel, Weights weights, Tensor y, bias=None, clamp=(-INFINITY, INFINITY),
+                 y_origin=(0, 0), y_strides=(1, 1), Py_ssize_t bands=1, bint by_channels=False, pool=None, arg=None,
+                 bint pool_relu=False, name="gather"):
+        cdef gather_t *g = &self.c
+        g.panel, g.weights, g.y = panel.c, weights.c, y.c
+        if g.panel.depth != g.weights.taps * g.weights.inner or g.y.c != g.weights.groups * g.weights.outputs:
+            raise ValueError(f"{name}: panel, weights and output do not fit together")
+        if g.weights.transposed and g.weights.packed == NULL and not by_channels:
+            raise ValueError(f"{name}: transposed weights must be packed")
+        g.n, g.bands, g.by_channels = y.images, bands, by_channels
+        g.y_row, g.y_col = y_strides[0] * g.y.row, y_strides[1] * g.y.c
+        g.y_start = y_origin[0] * g.y.row + y_origin[1] * g.y.c
+        yoff = panel.pixel_offsets(g.y.image, g.y_row, g.y_col)
+        g.yoff = table_address(yoff)
+        g.lo, g.hi = clamp
+        if bias is not None:
+            if bias.dtype != np.float32 or bias.size != g.y.c or not bias.flags.c_contiguous:
+                raise ValueError(f"{name}: the bias must be {g.y.c} contiguous float32 values")
+            g.bias = <const float *><Py_ssize_t>bias.ctypes.data
+        blocks = g.weights.groups * g.weights.blocks
+        g.splits = max(1, min(g.n // 64, DENSE_UNITS // max(1, blocks)))
+        self.scratch = panel.scratch + (4 * block_size(&g.weights) if by_channels else 0)
+        if pool is not None:
+            self.set_pool(pool, arg, pool_relu)
+        self.items = blocks * g.splits if by_channels else g.n * (bands if g.panel.images == 1 else 1)
+        self.run, self.args = <fc_run>run_gather, g
+        self.name, self.keep = name, (panel, weights, y, yoff, bias, self.keep)
+
+    cdef set_pool(self, window, arg, relu):
+        cdef gather_t *g = &self.c
+        cdef fc_pool *p = &g.pool
+        p.kh, p.kw = p.sh, p.sw = window
+        p.h, p.w, p.c, p.oh, p.ow = g.panel.rows, g.panel.cols, g.y.c, g.y.h, g.y.w
+        p.relu, p.arg_bytes = relu, 1
+        if p.h != p.oh * p.kh or p.w != p.ow * p.kw or g.weights.groups > 1 or g.by_channels or g.panel.band % p.kh:
+            raise ValueError("pooled convolution: the grid and the pooled output do not fit together")
+        if arg is not None:
+            if arg.dtype != np.uint8 or arg.size != g.n * p.oh * p.ow * p.c or not arg.flags.c_contiguous:
+                raise ValueError("pooled convolution: arg must be contiguous uint8 of the pooled shape")
+            g.arg = <unsigned char *><Py_ssize_t>arg.ctypes.data
+        small = 4 * g.weights.groups * g.weights.blocks * block_size(&g.weights) <= SMALL_WEIGHTS
+        few = -(-STRIP_PIXELS // max(1, p.kh * p.w)) * p.kh
+        g.strip = min(g.panel.band, few) if small and g.panel.images == 1 else g.panel.band
+        image, row, col = np.meshgrid(np.arange(g.panel.images), np.arange(g.strip), np.arange(p.w), indexing="ij")
+        strip_off = offsets(((image * g.strip + row) * p.w + col) * p.c)
+        g.strip_off = table_address(strip_off)
+        g.pool_scratch = (self.scratch + 63) // 64 * 64
+        self.scratch = g.pool_scratch + 4 * g.panel.images * g.strip * p.w * p.c
+        self.keep = (arg, strip_off)
+
+
+# ------------------------------------------------------------------------------------------- weight gradient
+
+cdef struct weight_grad_t:
+    panel_t panel
+    fc_tensor dy
+    const int *yoff
+    Py_ssize_t n, groups, inner, outputs  # per group: channels of x, of dy
+    float *dw                             # [parts][taps][inner][groups * outputs]
+    float *db                             # [parts][groups * outputs] or NULL
+    Py_ssize_t dw_part, db_part           # floats between partial sums
+    int by_channels                       # items are slices of input channels, each over all images; else images
+
+
+cdef void outer_rows(const weight_grad_t *g, const float *x, const int *koff, Py_ssize_t rows, const float *dy,
+                     Py_ssize_t pixels, int accumulate, float *dw) noexcept nogil:
+    """`rows` consecutive rows of dW, in tiles of nearly equal height.
+
+    Rows outside, columns inside: a tile's few channels of x, one line per pixel and far apart, are then in the
+    first-level cache for all blocks of columns but the first.
+    """
+    cdef const fc_kernels *k = table()
+    cdef fc_outer_tile t
+    cdef Py_ssize_t tiles = (rows + k.mr - 1) // k.mr, i, j, first = 0, last
+    t.x, t.xoff, t.yoff, t.pixels, t.accumulate = x, g.panel.xoff, g.yoff, pixels, accumulate
+    t.lddw = g.groups * g.outputs
+    for i in range(tiles):
+        last = rows * (i + 1) // tiles
+        t.koff, t.m = koff + first, <int>(last - first)
+        j = 0
+        while j < g.outputs:
+            t.n = <int>min(<Py_ssize_t>k.nr, g.outputs - j)
+            t.dy, t.dw = dy + j, dw + first * t.lddw + j
+            k.outer_tile(&t)
+            j += k.nr
+        first = last
+
+
+cdef void grad_panel(const weight_grad_t *g, const fc_task *task, Py_ssize_t n, Py_ssize_t images, Py_ssize_t row,
+                     Py_ssize_t band, Py_ssize_t c0, Py_ssize_t c, Py_ssize_t part, int accumulate) noexcept nogil:
+    """Adds one panel's share to the rows of dW that channels [c0, c0 + c) of each group have."""
+    cdef const panel_t *p = &g.panel
+    cdef Py_ssize_t group, t, oc = g.groups * g.outputs, pixels = images * band * p.cols
+    cdef const float *dy = fc_image(&g.dy, task, n) + row * g.dy.row
+    cdef const float *x
+    cdef float *dw
+    for group in range(g.groups):
+        dw = g.dw + part * g.dw_part + c0 * oc + group * g.outputs
+        x = load_panel(p, task, n, images, row, band, group * g.inner + c0, c, <float *>task.scratch)
+        if c == g.inner:
+            outer_rows(g, x, p.koff, p.depth, dy + group * g.outputs, pixels, accumulate, dw)
+        else:
+            for t in range(p.taps):
+                outer_rows(g, x, p.koff + t * p.width, c, dy, pixels, accumulate, dw + t * g.inner * oc)
+    if g.db != NULL and c0 == 0:
+        table().sum_rows(dy, g.yoff, pixels, oc, accumulate, g.db + part * g.db_part)
+
+
+cdef void grad_images(const weight_grad_t *g, const fc_task *task, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t c0,
+                      Py_ssize_t c, Py_ssize_t part, bint accumulate) noexcept nogil:
+    cdef const panel_t *p = &g.panel
+    cdef Py_ssize_t n = begin, row, images
+    while n < end:
+        images, row = min(p.images, end - n), 0
+        while row < p.rows:
+            grad_panel(g, task, n, images, row, min(p.band, p.rows - row), c0, c, part, accumulate)
+            accumulate = True
+            row += p.band
+        n += images
+
+
+cdef void run_weight_grad(const void *args, const fc_task *task) noexcept nogil:
+    cdef const weight_grad_t *g = <const weight_grad_t *>args
+    cdef Py_ssize_t item, c0
+    if not g.by_channels:
+        grad_images(g, task, task.begin, task.end, 0, g.inner, task.part, not task.first)
+        return
+    for item in range(task.begin, task.end):
+        c0 = item * g.panel.width
+        grad_images(g, task, 0, g.n, c0, min(g.panel.width, g.inner - c0), 0, False)
+
+
+cdef class WeightGrad(Op):
+    """dW = A' dY and db = 1' dY.
+
+    By default items are images, and each group of images overwrites or adds to its own partial sum: `dw` is
+    (parts, kh, kw, ic/groups, oc) and `db` (parts, oc) or None. With `by_channels` items are slices of
+    `panel.width` input channels, each over all images, and there is one part: for weights too large to copy.
+    """
+
+    cdef weight_grad_t c
+
+    def __init__(self, Panel panel, Tensor dy, dw, db=None, Py_ssize_t groups=1, bint by_channels=False,
+                 name="weight gradient"):
+        cdef weight_grad_t *g = &self.c
+        for array in (dw, db):
+            if array is not None and (array.dtype != np.float32 or not array.flags.c_contiguous):
+                raise ValueError(f"{name}: gradients must be contiguous float32 arrays")
+        parts, kh, kw, icg, oc = dw.shape
+        g.panel, g.dy = panel.c, dy.c
+        g.n, g.groups, g.inner, g.outputs = dy.images, groups, icg, oc // groups
+        g.by_channels = by_channels
+        if kh * kw != g.panel.taps or oc != g.dy.c or (by_channels and (parts > 1 or groups > 1)):
+            raise ValueError(f"{name}: panel and gradients do not fit together")
+        if not by_channels and g.panel.width != icg:
+            raise ValueError(f"{name}: the panel covers {g.panel.width} channels, the weights have {icg}")
+        yoff = panel.pixel_offsets(g.dy.image, g.dy.row, g.dy.c)
+        g.yoff = table_address(yoff)
+        g.dw, g.dw_part = <float *><Py_ssize_t>dw.ctypes.data, kh * kw * icg * oc
+        if db is not None:
+            if db.shape != (parts, oc):
+                raise ValueError(f"{name}: expected a bias gradient of shape {(parts, oc)}, got {db.shape}")
+            g.db, g.db_part = <float *><Py_ssize_t>db.ctypes.data, oc
+        self.scratch = panel.scratch
+        self.items = -(-icg // panel.c.width) if by_channels else g.n
+        self.run, self.args = <fc_run>run_weight_grad, g
+        self.name, self.keep = name, (panel, dy, dw, db, yoff)

@@ -1,0 +1,89 @@
+"""From a convolution's sizes to the passes that compute it: which taps, which grid, which weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastcnn.geometry import Conv
+from fastcnn.kernels._conv import Gather, Panel, Weights, WeightGrad
+
+
+def _taps(window):
+    """(kernel taps, their input pixels) of the forward pass, in the order of the weight array."""
+    taps = [(r, c) for r in range(window.kh) for c in range(window.kw)]
+    return taps, [(r * window.dh, c * window.dw) for r, c in taps]
+
+
+def _panel(conv: Conv, x, width, algorithm, grid=None, unit=1):
+    w = conv.window
+    return Panel(x, grid or (w.oh, w.ow), (w.sh, w.sw), (w.top, w.left), _taps(w)[1], width, algorithm, unit)
+
+
+def forward_weights(conv: Conv, w, packed=None) -> Weights:
+    return Weights(w, _taps(conv.window)[0], conv.groups, packed=packed)
+
+
+def forward(conv: Conv, x, weights: Weights, y, bias, algorithm, pool=None, **options) -> Gather:
+    """y = clamp(conv(x, w) + bias), max-pooled over windows of `pool` = (kh, kw) side by side.
+
+    Pixels that no window covers are not computed.
+    """
+    grid, unit = (None, 1) if pool is None else ((y.shape[1] * pool[0], y.shape[2] * pool[1]), pool[0])
+    panel = _panel(conv, x, conv.ic // conv.groups, algorithm, grid, unit)
+    return Gather(panel, weights, y, bias, pool=pool, **options)
+
+
+def weight_grad(conv: Conv, x, dy, dw, db, algorithm, slice_channels=None, **options) -> WeightGrad:
+    """dw and db from x and dy; with `slice_channels` each item is that many input channels over all images."""
+    width = slice_channels or conv.ic // conv.groups
+    return WeightGrad(_panel(conv, x, width, algorithm), dy, dw, db, conv.groups,
+                      by_channels=slice_channels is not None, **options)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Pixels (row + i*sh, col + j*sw) of dx: all of them are reached by the same taps of the kernel.
+
+    Row a + s*q of dx is input to output row (a + s*q + top - k*d)/s wherever that is whole, which depends on a
+    and k alone. So each phase is a plain convolution of dy at stride 1, and no multiplication is wasted.
+    """
+
+    row: int
+    col: int
+    rows: int
+    cols: int
+    taps: tuple[tuple[int, int], ...]    # of the kernel, in the order of k
+    pixels: tuple[tuple[int, int], ...]  # of dy, from the origin
+    origin: tuple[int, int]
+
+
+def _axis_phases(size, kernel, stride, dilation, pad):
+    """For each remainder a: (a, rows, [(offset in dy, tap)], origin) along one axis."""
+    for a in range(min(stride, size)):
+        reach = sorted(((a + pad - k * dilation) // stride, k) for k in range(kernel)
+                       if (a + pad - k * dilation) % stride == 0)
+        start = reach[0][0] if reach else 0
+        yield a, -(-(size - a) // stride), [(offset - start, k) for offset, k in reach], -start
+
+
+def phases(conv: Conv) -> list[Phase]:
+    """The passes that make up the input gradient; together they write every pixel of dx once."""
+    w = conv.window
+    result = []
+    for row, rows, row_taps, top in _axis_phases(w.ih, w.kh, w.sh, w.dh, w.top):
+        for col, cols, col_taps, left in _axis_phases(w.iw, w.kw, w.sw, w.dw, w.left):
+            pairs = [((r, c), (kr, kc)) for r, kr in row_taps for c, kc in col_taps]
+            result.append(Phase(row, col, rows, cols, tuple(tap for _, tap in pairs),
+                                tuple(pixel for pixel, _ in pairs), (top, left)))
+    return result
+
+
+def input_grad_weights(conv: Conv, phase: Phase, w, packed=None) -> Weights:
+    return Weights(w, phase.taps, conv.groups, transposed=True, packed=packed)
+
+
+def input_grad(conv: Conv, phase: Phase, dy, weights: Weights, dx, algorithm, **options) -> Gather:
+    """The pixels of one phase of dx."""
+    panel = Panel(dy, (phase.rows, phase.cols), (1, 1), phase.origin, phase.pixels, conv.oc // conv.groups, algorithm)
+    return Gather(panel, weights, dx, None, y_origin=(phase.row, phase.col),
+                  y_strides=(conv.window.sh, conv.window.sw), **options)

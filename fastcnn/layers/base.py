@@ -1,0 +1,213 @@
+"""The base of all layers, and the weights they own."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcnn import initializers, random, regularizers
+from fastcnn.graph import Node, SymbolicTensor
+
+if TYPE_CHECKING:
+    from fastcnn.plan.lowering import Lowering
+    from fastcnn.plan.operations import Value
+
+_names: Counter[str] = Counter()
+
+
+def unique_name(kind: str) -> str:
+    """'conv2d', then 'conv2d_1', ...: the class's name in snake case, numbered per process."""
+    base = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", kind).lower()
+    base = re.sub(r"_(\d)d\b", r"\1d", base)
+    _names[base] += 1
+    return base if _names[base] == 1 else f"{base}_{_names[base] - 1}"
+
+
+class Variable:
+    """A weight: `value` is a float32 array that kernels read and optimisers change in place."""
+
+    def __init__(self, value: np.ndarray, name: str, layer: Layer, trainable: bool = True, regularizer=None):
+        self.value = np.ascontiguousarray(value, np.float32)
+        self.name = name
+        self.layer = layer
+        self.own_trainable = trainable
+        self.regularizer = regularizer
+
+    @property
+    def trainable(self) -> bool:
+        return self.own_trainable and self.layer.trainable
+
+    @property
+    def path(self) -> str:
+        """'layer/weight', unique within a model."""
+        return f"{self.layer.name}/{self.name}"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    def numpy(self) -> np.ndarray:
+        """A copy of the values."""
+        return self.value.copy()
+
+    def assign(self, value) -> None:
+        """Overwrite the values; ValueError for another shape."""
+        value = np.asarray(value)
+        if value.shape != self.shape:
+            raise ValueError(f"{self.path}: expected values of shape {self.shape}, got {value.shape}")
+        self.value[...] = value
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.value, dtype=dtype)
+
+    def __repr__(self) -> str:
+        return f"<Variable {self.path} {self.shape}>"
+
+
+class Layer:
+    """A declaration: which shapes, which weights, and which operations of the engine it becomes.
+
+    A layer of your own, in NumPy, defines `compute_output_shape(input_shape)`, `forward(x, training)` and
+    `backward(dy)`, and `build(input_shape)` if it has weights (made with `add_weight`). Shapes have None for the
+    batch. `forward` gets and returns float32 arrays with the batch first; `backward` gets the gradient of the loss
+    with respect to what `forward` returned, sets `self.gradients[name]` for each weight, and returns the gradient
+    with respect to `x`. The engine runs it among the compiled layers.
+    """
+
+    def __init__(self, trainable: bool = True, name: str | None = None):
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"{type(self).__name__}: name must be a string, got {name!r}")
+        self.name = name or unique_name(type(self).__name__)
+        self.trainable = trainable
+        self.built = False
+        self.variables: list[Variable] = []
+        self.gradients: dict[str, np.ndarray] = {}
+        self.input_shape: Any = None
+        self.output_shape: Any = None
+
+    def __setattr__(self, key, value):
+        if key == "trainable" and not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"{getattr(self, 'name', type(self).__name__)}: trainable must be True or False, got {value!r}")
+        super().__setattr__(key, value)
+
+    # -- building
+
+    def build(self, input_shape) -> None:
+        """Make the weights; called once, with the shape of the first input (None for the batch)."""
+
+    def compute_output_shape(self, input_shape):
+        """Shape of the output, None for the batch."""
+        return input_shape
+
+    def add_weight(self, shape: Sequence[int], initializer="glorot_uniform", name: str = "weight",
+                   trainable: bool = True, regularizer=None) -> Variable:
+        """Make a weight: a float32 `Variable` drawn from `initializer`, at the end of `variables`."""
+        make = initializers.get(initializer, self.name)
+        value = make(tuple(int(s) for s in shape), random.generator())
+        variable = Variable(value, name, self, trainable, regularizers.get(regularizer, self.name))
+        self.variables.append(variable)
+        return variable
+
+    # -- calling
+
+    def __call__(self, inputs, training: bool = False):
+        """On symbolic tensors: a node of a graph. On arrays: one forward pass."""
+        many = isinstance(inputs, (list, tuple))
+        tensors = list(inputs) if many else [inputs]
+        if not tensors:
+            raise ValueError(f"{self.name}: called on an empty list")
+        if not all(isinstance(t, SymbolicTensor) for t in tensors):
+            if any(isinstance(t, SymbolicTensor) for t in tensors):
+                raise TypeError(f"{self.name}: mixes symbolic tensors and arrays")
+            from fastcnn.models import run_layer
+            return run_layer(self, tensors, training)
+        shapes = [t.shape for t in tensors]
+        self.ensure_built(shapes if many else shapes[0])
+        shape = self.output_shape_of(shapes if many else shapes[0])
+        node = Node(self, tensors)
+        node.outputs = [SymbolicTensor(tuple(shape), node, self.name)]
+        return node.outputs[0]
+
+    def ensure_built(self, input_shape) -> None:
+        """Build on the first call; later calls must agree with the weights."""
+        if not self.built:
+            self.check_input(input_shape)
+            self.build(input_shape)
+            self.built = True
+            self.input_shape = input_shape
+        else:
+            self.check_input(input_shape)
+
+    def output_shape_of(self, input_shape):
+        self.output_shape = self.compute_output_shape(input_shape)
+        return self.output_shape
+
+    def check_input(self, input_shape) -> None:
+        """Raise ValueError for an input shape that this layer cannot take."""
+
+    def expect_rank(self, input_shape, rank: int, axes: str) -> None:
+        """ValueError unless the input has `rank` axes, batch included."""
+        if isinstance(input_shape, list):
+            raise ValueError(f"{self.name}: expected one input, got {len(input_shape)}")
+        if len(input_shape) != rank:
+            raise ValueError(f"{self.name}: expected an input of shape {axes}, got {input_shape}")
+
+    # -- running
+
+    def lower(self, plan: Lowering, *inputs: Value) -> Value:
+        """The operations of the engine that this layer becomes."""
+        shapes = [(None, *x.shape) for x in inputs]
+        shape = self.compute_output_shape(shapes if len(shapes) > 1 else shapes[0])
+        return plan.python(self, inputs, shape[1:])
+
+    def forward(self, x, training: bool):
+        raise NotImplementedError(f"{type(self).__name__} must define forward(x, training)")
+
+    def backward(self, dy):
+        raise NotImplementedError(f"{type(self).__name__} must define backward(dy)")
+
+    def flops(self, output_shape) -> int:
+        """Floating-point operations of a forward pass on one sample, two per multiply-add."""
+        return 0
+
+    # -- weights
+
+    @property
+    def weights(self) -> list[Variable]:
+        return list(self.variables)
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        return [v for v in self.variables if v.trainable]
+
+    def count_params(self) -> int:
+        return sum(v.value.size for v in self.variables)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of the weights, kernel before bias."""
+        return [v.numpy() for v in self.variables]
+
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
+        """Overwrite the weights with arrays of the same shapes in the same order."""
+        weights = list(weights)
+        if len(weights) != len(self.variables):
+            raise ValueError(f"{self.name}: expected {len(self.variables)} arrays, got {len(weights)}")
+        for variable, value in zip(self.variables, weights, strict=True):
+            variable.assign(value)
+
+    # -- files
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, as JSON values."""
+        return {"name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Layer:
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"

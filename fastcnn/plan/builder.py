@@ -1,0 +1,388 @@
+"""From operations to a program: steps, stages, memory.
+
+Three decisions are made here, all from shapes alone, so that results never depend on the number of threads:
+
+* Consecutive steps whose items are images are chained into one *stage*: a thread carries a chunk of images through
+  all of them while they sit in its L2 cache. A step that wants all images at once (a dense layer, a weight gradient
+  too large to copy) is a stage of its own, cut by output channels or input channels. Every stage ends in a barrier.
+* A buffer that lives and dies inside one chained stage is *local*: each thread has room for one chunk of it. All
+  others have room for the whole batch.
+* Weight gradients in a chained stage are summed per group of images, and the groups' sums added in order.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fastcnn.kernels import _eltwise
+from fastcnn.kernels._conv import PackWeights
+from fastcnn.kernels._executor import Stage
+from fastcnn.kernels._op import Op, Tensor
+from fastcnn.plan.operations import NO_HALO, Operation, Value
+
+# A chunk of images and what a stage does to it should stay in a core's L2 (1 to 2 MB today).
+CHUNK_BYTES = 768 << 10
+# Weights that would push a chunk out of the cache: their layer gets a stage of its own.
+LARGE_WEIGHTS = 1 << 20
+# Groups of images: work for that many threads; as many partial gradients as fit this memory.
+MAX_GROUPS = 16
+PARTIAL_BYTES = 4 << 20
+
+
+class Buffer:
+    """Memory of a value or gradient: (h, w, c) floats per image, with a halo of zeros around each image."""
+
+    def __init__(self, n: int, hwc, halo=NO_HALO, root: Buffer | None = None, external=False):
+        self.n, self.hwc, self.halo = n, tuple(hwc), halo
+        self.root = root.root if root else self
+        self.external = external    # the user reads or writes it between runs: never local
+        self.is_input = False
+        self.stages: set[int] = set()
+        self.local_offset: int | None = None
+        self.array: np.ndarray | None = None  # (n, h, w, c) view of the batch's memory
+        self._tensor: Tensor | None = None
+
+    @property
+    def has_halo(self) -> bool:
+        return self.root.halo != NO_HALO
+
+    @property
+    def padded(self):
+        (top, bottom), (left, right) = self.halo
+        h, w, c = self.hwc
+        return top + h + bottom, left + w + right, c
+
+    @property
+    def image_bytes(self) -> int:
+        return 4 * prod(self.padded)
+
+    @property
+    def tensor(self) -> Tensor:
+        """What the drivers read and write; exists once memory is assigned."""
+        if self._tensor is None:
+            self._tensor = self.reshaped(self.hwc)
+        return self._tensor
+
+    def reshaped(self, hwc) -> Tensor:
+        """The same memory seen as other pixels (no halo, unless the shape is its own)."""
+        root, shape = self.root, (self.n, *hwc)
+        halo = self.halo if tuple(hwc) == self.hwc else NO_HALO
+        if root.local_offset is not None:
+            return Tensor(shape, None, halo, root.local_offset)
+        array = root.array
+        return Tensor(shape, array if tuple(hwc) == root.hwc else array.reshape(shape), halo)
+
+    @property
+    def view(self) -> np.ndarray:
+        """The values as an array (n, h, w, c)."""
+        return self.root.array.reshape(self.n, *self.hwc)
+
+    def fill(self, values, where: str) -> None:
+        """Overwrite with what a NumPy layer returned."""
+        values = np.asarray(values)
+        if values.size != self.n * prod(self.hwc) or len(values) != self.n:
+            raise ValueError(f"{where} must return {self.n} samples of {prod(self.hwc)} numbers, got shape "
+                             f"{values.shape}")
+        self.root.array[...] = values.reshape(self.root.array.shape)
+
+
+class ArgBuffer:
+    """For each pooled value the tap it came from; whole batch."""
+
+    def __init__(self, shape, wide: bool):
+        self.array = np.zeros(shape, np.int32 if wide else np.uint8)
+
+
+@dataclass(eq=False)
+class Step:
+    """One driver call (or a few) of the plan, made once memory is assigned."""
+
+    name: str
+    make: Callable[[], Sequence[Op]]
+    buffers: list[Buffer]
+    pipelined: bool
+    weight_bytes: int
+    partial: PartialGradient | None
+    layer: Any
+    python: Callable[[], None] | None = None
+
+
+@dataclass(eq=False)
+class PartialGradient:
+    """The partial sums that one weight-gradient step writes, one row per group of images."""
+
+    builder: Builder
+    variables: list[Any]
+    rows: int = 1
+    arrays: dict[Any, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        return sum(v.value.nbytes for v in self.variables if v is not None)
+
+    def __call__(self):
+        """(dw, db) as (rows, ...) arrays; None for a missing bias."""
+        return tuple(None if v is None else self.arrays[v].reshape(self.rows, *v.shape) for v in self.variables)
+
+
+@dataclass(eq=False)
+class StageDraft:
+    """Steps that will run together."""
+
+    steps: list[Step]
+    pipelined: bool
+    group: int = 1
+    chunk: int = 1
+    python: bool = False
+
+
+class Builder:
+    """Collects the steps of a pass over `n` samples and turns them into stages."""
+
+    large_weights = LARGE_WEIGHTS
+
+    def __init__(self, n: int, training: bool, inputs: Sequence[Value], outputs: Sequence[Value], gradients):
+        self.n, self.training = n, training
+        self.gradient_arrays = gradients  # Variable -> float32 array of its gradient
+        self.steps: list[Step] = []
+        self.deferred: list[Step] = []
+        self.packs: list[PackWeights] = []
+        self.buffers: dict[Value, Buffer] = {}
+        self.grads: dict[Value, Buffer] = {}
+        self.all_buffers: list[Buffer] = []
+        self.partials: list[PartialGradient] = []
+        self.python_gradients: list[Any] = []
+        self.arg_buffers: dict[Operation, ArgBuffer] = {}
+        self.streams: dict[Operation, int] = {}
+        self.counter = np.zeros(2, np.uint64)
+        self.needs_gradient: set[Value] = set()
+        for value in [*inputs, *outputs]:
+            self.buffer(value).external = True
+        for value in inputs:
+            self.buffers[value].is_input = True
+
+    # -- buffers
+
+    def new_buffer(self, hwc, halo=NO_HALO, **options) -> Buffer:
+        buffer = Buffer(self.n, hwc, halo, **options)
+        self.all_buffers.append(buffer)
+        return buffer
+
+    def buffer(self, value: Value) -> Buffer:
+        """Where a value lives."""
+        if value not in self.buffers:
+            self.buffers[value] = self.new_buffer(value.hwc, value.halo)
+        return self.buffers[value]
+
+    def scratch(self, shape, halo=NO_HALO) -> Buffer:
+        return self.new_buffer(Value(shape).hwc, halo)
+
+    def alias(self, value: Value, buffer: Buffer) -> None:
+        """`value` is what `buffer` holds, in another shape."""
+        if value in self.buffers:  # an output: its memory was promised to the user
+            buffer.root.external = True
+        self.buffers[value] = Buffer(self.n, value.hwc, root=buffer)
+
+    def args(self, op: Operation, shape, wide=False) -> ArgBuffer:
+        if op not in self.arg_buffers:
+            self.arg_buffers[op] = ArgBuffer((self.n, *shape), wide)
+        return self.arg_buffers[op]
+
+    def value(self, variable):
+        return None if variable is None else variable.value
+
+    def stream(self, op: Operation) -> int:
+        """Number of an operation that draws random bits."""
+        return self.streams.setdefault(op, len(self.streams))
+
+    # -- gradients of values
+
+    def find_gradients(self, ops: Sequence[Operation]) -> None:
+        """Which values lie behind a trainable weight, and so need a gradient."""
+        for op in ops:
+            if any(v.trainable for v in op.variables) or any(x in self.needs_gradient for x in op.inputs):
+                self.needs_gradient.add(op.y)
+
+    def wants_gradient(self, value: Value) -> bool:
+        return value in self.needs_gradient
+
+    def grad(self, value: Value) -> Buffer:
+        """Gradient of the loss with respect to a value."""
+        if value not in self.grads:
+            producer = value.producer
+            bare = isinstance(producer, Operation) and hasattr(producer, "grad_halo") \
+                and producer.activation == "linear" and not producer.pool
+            self.grads[value] = self.new_buffer(value.hwc, producer.grad_halo(self) if bare else NO_HALO)
+        return self.grads[value]
+
+    @contextmanager
+    def gradient_of(self, value: Value) -> Iterator[Buffer]:
+        """Where a consumer writes its share; shares after the first are added to it."""
+        with self.gradients_of([value]) as targets:
+            yield targets[0] or self.scratch(value.shape)
+
+    @contextmanager
+    def gradients_of(self, values: Sequence[Value]) -> Iterator[list[Buffer | None]]:
+        shares = []
+        for value in values:
+            if not self.wants_gradient(value):
+                shares.append((None, None))
+            elif value in self.grads:
+                shares.append((self.grads[value], self.scratch(value.shape)))
+            else:
+                shares.append((None, self.grad(value)))
+        yield [target for _, target in shares]
+        for total, share in shares:
+            if total is not None:
+                self.step("add gradients", lambda t=total, s=share: [
+                    _eltwise.AddTensors(t.tensor, t.tensor, s.tensor)], [total, share], [total])
+
+    def may_alias_gradient(self, value: Value) -> bool:
+        """Whether a value's whole gradient is the one of its only consumer."""
+        if not self.wants_gradient(value) or len(value.consumers) > 1 or value in self.grads:
+            return False
+        producer = value.producer
+        bare = hasattr(producer, "grad_halo") and producer.activation == "linear" and not producer.pool
+        return not bare or producer.grad_halo(self) == NO_HALO
+
+    def alias_gradient(self, value: Value, buffer: Buffer) -> None:
+        self.grads[value] = Buffer(self.n, value.hwc, root=buffer)
+
+    # -- weights
+
+    def weights(self, variable, shape, op, make, pack: bool):
+        """A function that gives the Weights; packed ones are filled by a step at the start of the program."""
+        array = variable.value.reshape(shape)
+        packed = np.empty(make(array, None).packed_size, np.float32) if pack else None
+        weights = make(array, packed)
+        if pack:
+            self.packs.append(PackWeights(weights))
+        return lambda: weights
+
+    def partial_gradients(self, kernel, bias, whole=False) -> PartialGradient:
+        partial = PartialGradient(self, [kernel, bias])
+        self.partials.append(partial)
+        return partial
+
+    def set_gradient(self, variable, gradient) -> None:
+        """Take over a gradient that a NumPy layer computed."""
+        if not variable.trainable:
+            return
+        if gradient is None:
+            raise ValueError(f"{variable.layer.name}: backward must set self.gradients[{variable.name!r}]")
+        self.gradient_arrays[variable][...] = np.asarray(gradient).reshape(variable.shape)
+
+    # -- steps
+
+    def step(self, name, make, reads, writes, layer=None, pipelined=True, weight_bytes=0, partial=None,
+             deferred=False) -> None:
+        """Add a step; `deferred` ones (nothing waits for them) run after all others."""
+        buffers = [b for b in (*reads, *writes) if isinstance(b, Buffer)]
+        if weight_bytes > LARGE_WEIGHTS:
+            pipelined = False
+        step = Step(name, make, buffers, pipelined, weight_bytes, partial, layer)
+        (self.deferred if deferred else self.steps).append(step)
+
+    def python_step(self, name, call, reads, writes, layer) -> None:
+        for buffer in (*reads, *writes):
+            buffer.root.external = True
+        self.steps.append(Step(name, list, [], False, 0, None, layer, python=call))
+
+    # -- stages
+
+    def draft_stages(self) -> list[StageDraft]:
+        """Chain steps over images until one needs all images or the weights outgrow the cache."""
+        drafts: list[StageDraft] = []
+        weight_bytes = 0
+        for step in [*self.steps, *self.deferred]:
+            chain = step.pipelined and drafts and drafts[-1].pipelined
+            if chain and weight_bytes + step.weight_bytes <= LARGE_WEIGHTS:
+                drafts[-1].steps.append(step)
+                weight_bytes += step.weight_bytes
+            else:
+                drafts.append(StageDraft([step], step.pipelined, python=step.python is not None))
+                weight_bytes = step.weight_bytes
+        for index, draft in enumerate(drafts):
+            for step in draft.steps:
+                for buffer in step.buffers:
+                    buffer.root.stages.add(index)
+        for draft in drafts:
+            if draft.pipelined:
+                self.size_chunks(draft)
+        return drafts
+
+    def size_chunks(self, draft: StageDraft) -> None:
+        """How many images a thread takes at once, and how many share a partial gradient."""
+        touched = {buffer.root for step in draft.steps for buffer in step.buffers}
+        image_bytes = sum(buffer.image_bytes for buffer in touched)
+        partial = sum(step.partial.bytes for step in draft.steps if step.partial)
+        groups = min(self.n, MAX_GROUPS, max(1, PARTIAL_BYTES // partial) if partial else MAX_GROUPS)
+        draft.group = -(-self.n // groups)
+        draft.chunk = max(1, min(draft.group, CHUNK_BYTES // max(1, image_bytes)))
+
+    def assign_memory(self, drafts: Sequence[StageDraft]) -> tuple[int, int]:
+        """Place every buffer; (bytes of the batch's memory, bytes of each thread's local memory)."""
+        roots = [b for b in self.all_buffers if b.root is b and (b.stages or b.external)]
+        local_bytes, arena_floats, places = 0, 0, {}
+        for buffer in roots:
+            if len(buffer.stages) == 1 and not buffer.external and drafts[next(iter(buffer.stages))].pipelined:
+                buffer.local_offset = local_bytes
+                local_bytes += _round(drafts[next(iter(buffer.stages))].chunk * buffer.image_bytes, 64)
+            else:
+                places[buffer] = arena_floats
+                arena_floats += _round(self.n * prod(buffer.padded), 16) + 16
+        arena = np.zeros(arena_floats + 16, np.float32)
+        start = -(arena.ctypes.data // 4) % 16
+        for buffer, place in places.items():
+            (top, _), (left, _) = buffer.halo
+            h, w, _ = buffer.hwc
+            size = self.n * prod(buffer.padded)
+            full = arena[start + place: start + place + size].reshape(self.n, *buffer.padded)
+            buffer.array = full[:, top:top + h, left:left + w]
+        return arena.nbytes, local_bytes
+
+    def assign_gradients(self, drafts: Sequence[StageDraft]) -> list[Op]:
+        """Give every weight-gradient step its rows of partial sums; the ops that add the rows up."""
+        for draft in drafts:
+            for step in draft.steps:
+                if step.partial is not None:
+                    step.partial.rows = -(-self.n // draft.group)
+        shares = defaultdict(list)
+        for partial in self.partials:
+            for variable in partial.variables:
+                if variable is not None:
+                    shares[variable].append(partial)
+        sums = []
+        for variable, owners in shares.items():
+            target = self.gradient_arrays[variable].reshape(1, -1)
+            rows = sum(owner.rows for owner in owners)
+            array = target if rows == 1 else np.zeros((rows, variable.value.size), np.float32)
+            row = 0
+            for owner in owners:
+                owner.arrays[variable] = array[row: row + owner.rows]
+                row += owner.rows
+            if rows > 1:
+                sums.append(_eltwise.Reduce(array, target[0]))
+        return sums
+
+    def finish(self, drafts: Sequence[StageDraft]) -> list[list[Stage]]:
+        """The stages of the engine that each draft becomes."""
+        stages = []
+        for draft in drafts:
+            ops = [op for step in draft.steps for op in step.make()]
+            if draft.pipelined:
+                stages.append([Stage(ops, self.n, draft.group, draft.chunk)])
+            else:
+                stages.append([Stage([op], op.items, -(-op.items // (2 * MAX_GROUPS))) for op in ops])
+        return stages
+
+
+def _round(size: int, to: int) -> int:
+    return -(-size // to) * to

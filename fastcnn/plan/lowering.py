@@ -1,0 +1,51 @@
+"""From a graph of layers to a list of fused operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastcnn.graph import Graph
+from fastcnn.plan.operations import Activation, MaxPool, Operation, Python, Value
+
+
+class Lowering:
+    """Collects the operations that layers become; layers call `add` from their `lower`."""
+
+    def __init__(self, training: bool):
+        self.training = training
+        self.ops: list[Operation] = []
+
+    def add(self, op: Operation) -> Value:
+        """Append an operation; its output."""
+        self.ops.append(op)
+        return op.y
+
+    def python(self, layer: Any, inputs: Sequence[Value], shape) -> Value:
+        """A layer that runs its own NumPy code."""
+        return self.add(Python(inputs, shape, layer, layer.variables))
+
+
+def lower(graph: Graph, training: bool) -> tuple[list[Operation], list[Value], list[Value]]:
+    """(operations in order, values of the graph's inputs, values of its outputs), fused."""
+    lowering = Lowering(training)
+    values = {tensor: Value(tensor.sample_shape) for tensor in graph.inputs}
+    inputs = list(values.values())
+    for node in graph.nodes:
+        values[node.outputs[0]] = node.layer.lower(lowering, *(values[tensor] for tensor in node.inputs))
+    outputs = [values[tensor] for tensor in graph.outputs]
+    return fuse(lowering.ops, outputs), inputs, outputs
+
+
+def fuse(ops: Sequence[Operation], outputs: Sequence[Value]) -> list[Operation]:
+    """Let convolutions and dense layers take over a ReLU or max-pooling that is the only reader of their result."""
+    kept: list[Operation] = []
+    for op in ops:
+        before = op.inputs[0].producer if op.inputs else None
+        alone = before is not None and op.inputs[0].consumers == [op] and op.inputs[0] not in outputs
+        absorbed = alone and (
+            (isinstance(op, Activation) and hasattr(before, "absorb_activation") and before.absorb_activation(op))
+            or (isinstance(op, MaxPool) and hasattr(before, "absorb_pool") and before.absorb_pool(op)))
+        if not absorbed:
+            kept.append(op)
+    return kept

@@ -1,0 +1,192 @@
+"""Small tools shared by the modules above: one-hot targets, argument checks, configurations."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .errors import unknown_name
+
+T = TypeVar("T")
+
+
+def to_categorical(y: Any, num_classes: int | None = None) -> np.ndarray:
+    """Turn class labels into one-hot rows.
+
+    Parameters
+    ----------
+    y : whole numbers 0..num_classes-1, shape (...) or (..., 1), any real dtype.
+    num_classes : width of the rows; the largest label plus one by default.
+
+    Returns
+    -------
+    float32 array of shape (..., num_classes), 1 at the label and 0 elsewhere.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a label is not a whole number or lies outside 0..num_classes-1.
+    """
+    labels = whole_numbers(y, "to_categorical")
+    if labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    if num_classes is None:
+        if labels.size == 0:
+            raise ValueError("to_categorical: no labels to count classes from; pass num_classes")
+        num_classes = int(labels.max()) + 1
+    check_labels(labels, num_classes, "to_categorical", "Pass a larger num_classes or correct the labels.")
+    one_hot = np.zeros((*labels.shape, num_classes), np.float32)
+    np.put_along_axis(one_hot, labels[..., None], 1.0, axis=-1)
+    return one_hot
+
+
+def whole_numbers(y: Any, where: str) -> np.ndarray:
+    """Return `y` as an int64 array; a fraction, a NaN or a non-number is refused by value and index."""
+    array = np.asarray(y)
+    if array.dtype.kind in "biu":
+        return array.astype(np.int64)
+    if array.dtype.kind != "f":
+        raise TypeError(f"{where}: expected integer class labels, got an array of dtype {array.dtype}")
+    wrong = array != np.trunc(array)
+    wrong |= ~np.isfinite(array)
+    if wrong.any():
+        index, value = first_where(wrong, array)
+        raise ValueError(f"{where}: expected integer class labels, got {value} at index {index}")
+    return array.astype(np.int64)
+
+
+def check_labels(labels: np.ndarray, num_classes: int, where: str, remedy: str) -> None:
+    """Refuse labels outside 0..num_classes-1, naming the first one."""
+    wrong = (labels < 0) | (labels >= num_classes)
+    if wrong.any():
+        index, value = first_where(wrong, labels)
+        raise ValueError(
+            f"{where}: label {value} at index {index} is outside 0..{num_classes - 1} "
+            f"({num_classes} classes). {remedy}"
+        )
+
+
+def first_where(mask: np.ndarray, array: np.ndarray) -> tuple[Any, Any]:
+    """Return the index and the value of the first element of `array` at which `mask` is true."""
+    index = tuple(int(i) for i in np.unravel_index(int(mask.argmax()), mask.shape))
+    return (index[0] if len(index) == 1 else index), array[index].item()
+
+
+def normalize_pair(value: Any, name: str, where: str, minimum: int = 1) -> tuple[int, int]:
+    """Turn a whole number or a pair of them into a (height, width) pair.
+
+    Parameters
+    ----------
+    value : what the user gave; a single number stands for both.
+    name, where : the argument and the layer or function, for the message.
+    minimum : the smallest number accepted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `value` is no whole number or pair of them, or one is below `minimum`.
+    """
+    items = value if isinstance(value, (tuple, list, np.ndarray)) else (value, value)
+    message = f"{where}: {name} must be a whole number or a pair of them, {minimum} or more; got {value!r}"
+    if len(items) != 2:
+        raise ValueError(message)
+    try:
+        height, width = (operator.index(item) for item in items)
+    except TypeError:
+        raise TypeError(message) from None
+    if min(height, width) < minimum:
+        raise ValueError(message)
+    return height, width
+
+
+def real_number(
+    value: Any, name: str, where: str, low: float = -math.inf, high: float = math.inf, open_low: bool = False
+) -> float:
+    """Return `value` as a finite float of [low, high], or of (low, high] with `open_low`; else raise."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{where}: {name} must be a number, got {value!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{where}: {name} must be a number, got {value!r}") from None
+    if math.isfinite(number) and low <= number <= high and not (open_low and number == low):
+        return number
+    bounds = []
+    if math.isfinite(low):
+        bounds.append(f"above {low:g}" if open_low else f"at least {low:g}")
+    if math.isfinite(high):
+        bounds.append(f"at most {high:g}")
+    raise ValueError(f"{where}: {name} must be {' and '.join(bounds) or 'finite'}, got {value!r}")
+
+
+class Configurable:
+    """An object that can be rebuilt from its constructor's arguments.
+
+    Each argument of the constructor must be kept in an attribute of the same name.
+    """
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments as plain, JSON-ready values."""
+        names = [p.name for p in inspect.signature(type(self)).parameters.values() if p.kind != p.VAR_KEYWORD]
+        return {name: _plain(getattr(self, name)) for name in names}
+
+    @classmethod
+    def from_config(cls: type[T], config: Mapping[str, Any]) -> T:
+        """Build the object that `get_config` described."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def serialize(value: Configurable | None) -> dict[str, Any] | None:
+    """Describe an object by class name and configuration; every `get` function accepts the result."""
+    return None if value is None else {"class_name": type(value).__name__, "config": value.get_config()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Configurable):
+        return serialize(value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def look_up(kind: str, name: str, table: Mapping[str, T], where: str | None = None) -> T:
+    """Find `name` in `table`, taking ``'GlorotUniform'`` and ``'glorot_uniform'`` for the same word."""
+    plain = {key.replace("_", ""): value for key, value in table.items()}
+    try:
+        return plain[name.lower().replace("_", "")]
+    except KeyError:
+        raise unknown_name(kind, name, table, where) from None
+
+
+def resolve(
+    kind: str, identifier: Any, table: Mapping[str, type[T]], base: type[T], where: str | None = None
+) -> T:
+    """Turn an instance, a class, a name or a `serialize` dictionary into an instance of `base`.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    TypeError
+        If `identifier` is something else.
+    """
+    if isinstance(identifier, base):
+        return identifier
+    if isinstance(identifier, type) and issubclass(identifier, base):
+        return identifier()
+    if isinstance(identifier, str):
+        return look_up(kind, identifier, table, where)()
+    if isinstance(identifier, Mapping) and "class_name" in identifier:
+        cls: Any = look_up(kind, identifier["class_name"], table, where)
+        return cls.from_config(identifier.get("config", {}))
+    prefix = f"{where}: " if where else ""
+    raise TypeError(f"{prefix}expected the name of a {kind} or a {base.__name__} object, got {identifier!r}")

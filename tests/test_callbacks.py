@@ -1,0 +1,358 @@
+"""Callbacks, driven by a pretended training loop whose logs are known."""
+
+from __future__ import annotations
+
+import csv
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+from fastcnn import callbacks
+from fastcnn.callbacks import (
+    Callback,
+    CallbackList,
+    CSVLogger,
+    EarlyStopping,
+    History,
+    LambdaCallback,
+    LearningRateScheduler,
+    ModelCheckpoint,
+    ProgressBar,
+    ReduceLROnPlateau,
+    TerminateOnNaN,
+)
+from fastcnn.optimizers import SGD
+from fastcnn.schedules import CosineDecay
+
+
+class Model:
+    """What callbacks ask of a model; its one weight is the number of epochs trained."""
+
+    def __init__(self):
+        self.stop_training = False
+        self.optimizer = SGD(0.1)
+        self.weights = [np.zeros(1)]
+        self.saved = []
+
+    def get_weights(self):
+        return [w.copy() for w in self.weights]
+
+    def set_weights(self, weights):
+        self.weights = [w.copy() for w in weights]
+
+    def save(self, path):
+        self.saved.append(("model", path))
+
+    def save_weights(self, path):
+        self.saved.append(("weights", path))
+
+
+def train(given, losses, key="val_loss", batches=2, model=None, **kwargs):
+    """Run epochs that log `losses` under `key`, until they end or training is stopped."""
+    model = model or Model()
+    params = {"epochs": len(losses), "steps": batches, "verbose": kwargs.get("verbose", 0)}
+    hooks = CallbackList(given, add_history=True, model=model, params=params, **kwargs)
+    hooks.on_train_begin()
+    for epoch, value in enumerate(losses):
+        hooks.on_epoch_begin(epoch)
+        for batch in range(batches if hooks.has_batch_hooks else 0):
+            hooks.on_train_batch_begin(batch)
+            hooks.on_train_batch_end(batch, {"loss": value})
+        model.weights[0] += 1
+        hooks.on_epoch_end(epoch, {key: value})
+        if model.stop_training:
+            break
+    hooks.on_train_end()
+    return model, hooks.history
+
+
+def test_history():
+    _, history = train([], [3.0, 2.0])
+    assert history.history == {"val_loss": [3.0, 2.0]}
+    assert history.epoch == [0, 1]
+    history.on_train_begin()
+    assert history.history == {} and history.epoch == []
+
+
+def test_every_hook_is_called_in_order():
+    called = []
+
+    class Recorder(Callback):
+        def __init__(self, name):
+            super().__init__()
+            for hook in dir(Callback):
+                if hook.startswith("on_"):
+                    setattr(self, hook, lambda *a, hook=hook: called.append((name, hook, *a)))
+
+    hooks = CallbackList([Recorder("a"), Recorder("b")])
+    for hook in ("on_train_begin", "on_test_end", "on_predict_begin"):
+        getattr(hooks, hook)()
+    hooks.on_test_batch_end(3, {"loss": 1.0})
+    assert called == [
+        (name, *call)
+        for call in (
+            ("on_train_begin",),
+            ("on_test_end",),
+            ("on_predict_begin",),
+            ("on_test_batch_end", 3, {"loss": 1.0}),
+        )
+        for name in "ab"
+    ]
+    with pytest.raises(AttributeError, match="on_nothing"):
+        hooks.on_nothing()
+
+
+def test_batch_hooks_are_noticed():
+    class OnBatch(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            pass
+
+    class OnTestBatch(Callback):
+        def on_test_batch_begin(self, batch, logs=None):
+            pass
+
+    quiet = [
+        History(),
+        EarlyStopping(),
+        ModelCheckpoint("x"),
+        LambdaCallback(on_epoch_end=print),
+        ProgressBar(2),
+    ]
+    loud = [
+        OnBatch(),
+        OnTestBatch(),
+        TerminateOnNaN(),
+        ModelCheckpoint("x", save_freq=3),
+        LambdaCallback(on_train_batch_end=print),
+    ]
+    assert not CallbackList(quiet).has_batch_hooks
+    for callback in loud:
+        assert CallbackList([*quiet, callback]).has_batch_hooks, callback
+
+
+def test_what_may_stand_in_the_list():
+    mine = History()
+    assert CallbackList(mine, add_history=True).history is mine
+    assert CallbackList().callbacks == [] and not CallbackList().has_batch_hooks
+    assert isinstance(CallbackList(verbose=2).callbacks[0], ProgressBar)
+    with pytest.raises(TypeError, match=r"expected fastcnn.callbacks.Callback objects.*write History\(\)"):
+        CallbackList([History])
+    with pytest.raises(TypeError, match="got 'early_stopping'"):
+        CallbackList(["early_stopping"])
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "values", "epochs"),
+    [
+        ({}, "val_loss", [3, 2, 2, 1], 3),
+        ({"patience": 2}, "val_loss", [3, 2, 2, 2.5, 1, 1], 4),
+        ({"patience": 2}, "val_loss", [3, 2, 2, 1, 2, 2, 2], 6),
+        ({"patience": 1, "min_delta": 0.5}, "val_loss", [3, 2.4, 2.0, 1.0], 3),
+        ({"patience": 1, "monitor": "val_accuracy"}, "val_accuracy", [0.1, 0.2, 0.15, 0.9], 3),
+        ({"patience": 1, "monitor": "score", "mode": "max"}, "score", [1, 2, 1, 3], 3),
+        ({"patience": 2, "baseline": 1.0}, "val_loss", [5, 4, 3, 3, 3], 4),
+        ({"patience": 2, "baseline": 4.5}, "val_loss", [5, 4, 3, 2, 1], 5),
+        ({"patience": 1, "start_from_epoch": 3}, "val_loss", [1, 2, 3, 4, 5, 6], 5),
+        ({}, "val_loss", [float("nan"), 2, 1, 3, 0], 4),
+    ],
+)
+def test_early_stopping(options, key, values, epochs):
+    stopping = EarlyStopping(**options)
+    model, history = train(stopping, values, key)
+    assert len(history.epoch) == epochs
+    assert model.stop_training == (epochs < len(values))
+    _, history = train(stopping, values, key)  # an object used twice starts afresh
+    assert len(history.epoch) == epochs
+
+
+@pytest.mark.parametrize(("restore", "weight"), [(True, 2), (False, 4)])
+def test_early_stopping_restores_the_best_weights(restore, weight, capsys):
+    stopping = EarlyStopping(patience=2, restore_best_weights=restore, verbose=1)
+    model, _ = train(stopping, [3, 1, 2, 2, 0])
+    assert model.weights[0] == weight
+    assert (stopping.best, stopping.best_epoch, stopping.stopped_epoch) == (1, 1, 3)
+    printed = capsys.readouterr().out
+    assert "Epoch 4: early stopping" in printed
+    assert ("Weights of epoch 2 restored" in printed) == restore
+
+
+def test_a_missing_entry_warns_once_and_names_the_rest():
+    with pytest.warns(UserWarning) as caught:
+        train(EarlyStopping("val_loss"), [1, 1, 1], key="loss")
+    assert [str(w.message) for w in caught] == [
+        "EarlyStopping monitors 'val_loss', which is not among the logs: loss"
+    ]
+
+
+@pytest.mark.parametrize("name", ["loss", "val_mean_squared_error", "val_mse", "face_accent_loss"])
+def test_auto_mode_of_errors(name):
+    assert EarlyStopping(name).mode == "min"
+
+
+@pytest.mark.parametrize("name", ["accuracy", "val_acc", "val_mean_io_u", "auc", "val_recall"])
+def test_auto_mode_of_scores(name):
+    assert EarlyStopping(name).mode == "max"
+
+
+def test_modes_refused():
+    with pytest.raises(ValueError, match="cannot tell whether 'val_score'.*mode='min' or mode='max'"):
+        EarlyStopping("val_score")
+    with pytest.raises(ValueError, match="unknown mode 'maxx'. Did you mean 'max'"):
+        EarlyStopping(mode="maxx")
+
+
+def test_checkpoint_every_epoch(tmp_path, capsys):
+    path = tmp_path / "new" / "m-{epoch:02d}-{val_loss:.2f}.safetensors"
+    model, _ = train(ModelCheckpoint(path, verbose=1), [0.5, 0.256])
+    names = [f"{tmp_path}/new/m-01-0.50.safetensors", f"{tmp_path}/new/m-02-0.26.safetensors"]
+    assert model.saved == [("model", name) for name in names]
+    assert (tmp_path / "new").is_dir()
+    assert f"Epoch 2: saved {names[1]}" in capsys.readouterr().out
+
+
+def test_checkpoint_of_the_best_weights():
+    checkpoint = ModelCheckpoint("w-{epoch}", save_best_only=True, save_weights_only=True)
+    model, _ = train(checkpoint, [3, 2, 2.5, 1])
+    assert model.saved == [("weights", "w-1"), ("weights", "w-2"), ("weights", "w-4")]
+    model, _ = train(
+        ModelCheckpoint("w-{epoch}", save_best_only=True, initial_value_threshold=2.2), [3, 2, 1]
+    )
+    assert [path for _, path in model.saved] == ["w-2", "w-3"]
+    best = ModelCheckpoint("w-{epoch}", "val_accuracy", save_best_only=True)
+    model, _ = train(best, [0.1, 0.3, 0.2], key="val_accuracy")
+    assert [path for _, path in model.saved] == ["w-1", "w-2"]
+
+
+def test_checkpoint_every_few_batches():
+    model, _ = train(ModelCheckpoint("{epoch}-{batch}-{loss:.0f}", save_freq=3), [7, 8, 9], batches=4)
+    assert [path for _, path in model.saved] == ["1-3-7", "2-2-8", "3-1-9", "3-4-9"]
+
+
+def test_checkpoint_without_its_entry_saves_and_warns():
+    with pytest.warns(UserWarning, match="ModelCheckpoint monitors 'val_loss'"):
+        model, _ = train(ModelCheckpoint("m", save_best_only=True), [1, 2], key="loss")
+    assert len(model.saved) == 2
+
+
+def test_checkpoint_refuses():
+    with pytest.raises(ValueError, match="save_freq must be 'epoch' or a number of batches, got 'batch'"):
+        ModelCheckpoint("m", save_freq="batch")
+    with pytest.raises(ValueError, match="asks for 'val_acc', which is not among the logs: val_loss, epoch"):
+        train(ModelCheckpoint("{val_acc:.2f}"), [1])
+    ModelCheckpoint("m", monitor="anything")  # nothing is compared, so no mode is needed
+
+
+@pytest.mark.parametrize(
+    ("options", "values", "rates"),
+    [
+        ({"patience": 2}, [3, 3, 3, 3, 3, 3], [0.1, 0.1, 0.1, 0.05, 0.05, 0.025]),
+        ({"patience": 2}, [3, 3, 2, 2, 2, 2], [0.1, 0.1, 0.1, 0.1, 0.1, 0.05]),
+        ({"patience": 1, "cooldown": 2}, [3, 3, 3, 3, 3, 3], [0.1, 0.1, 0.05, 0.05, 0.025, 0.025]),
+        ({"patience": 1, "min_lr": 0.04}, [3, 3, 3, 3], [0.1, 0.1, 0.05, 0.04]),
+        ({"patience": 1, "min_delta": 0.5}, [3, 2.6, 2.2], [0.1, 0.1, 0.05]),
+        ({"patience": 1, "mode": "max"}, [3, 4, 4], [0.1, 0.1, 0.1]),
+    ],
+)
+def test_reduce_on_plateau(options, values, rates):
+    _, history = train(ReduceLROnPlateau(factor=0.5, **options), values)
+    np.testing.assert_allclose(history.history["learning_rate"], rates)
+
+
+def test_reduce_on_plateau_refuses():
+    with pytest.raises(ValueError, match="factor must lie between 0 and 1, got 1.0"):
+        ReduceLROnPlateau(factor=1.0)
+    model = Model()
+    model.optimizer = SGD(CosineDecay(0.1, 10))
+    with pytest.raises(TypeError, match="follows CosineDecay"):
+        train(ReduceLROnPlateau(patience=1), [1, 1], model=model)
+
+
+@pytest.mark.parametrize(
+    "schedule", [lambda epoch: 0.1 / 2**epoch, lambda epoch, lr: lr / 2 if epoch else lr]
+)
+def test_learning_rate_scheduler(schedule, capsys):
+    model, history = train(LearningRateScheduler(schedule, verbose=1), [1, 1, 1])
+    np.testing.assert_allclose(history.history["learning_rate"], [0.1, 0.05, 0.025])
+    assert model.optimizer.learning_rate == pytest.approx(0.025)
+    assert "Epoch 3: learning rate set to 0.025" in capsys.readouterr().out
+    with pytest.raises(TypeError, match="must return a number, got 'slow'"):
+        train(LearningRateScheduler(lambda epoch: "slow"), [1])
+
+
+def test_csv_logger(tmp_path):
+    path = tmp_path / "log.csv"
+    train(CSVLogger(path, separator=";"), [0.5, 0.25])
+    assert path.read_text().splitlines() == ["epoch;val_loss", "0;0.5", "1;0.25"]
+    train(CSVLogger(path), [0.125])
+    assert path.read_text().splitlines() == ["epoch,val_loss", "0,0.125"]
+    logger = CSVLogger(path, append=True)
+    logger.on_train_begin()
+    logger.on_epoch_end(1, {"other": 3.0, "val_loss": 0.5})
+    logger.on_epoch_end(2, {"other": 3.0})
+    with open(path, newline="") as file:
+        assert [row["val_loss"] for row in csv.DictReader(file)] == ["0.125", "0.5", "NA"]
+    fresh = tmp_path / "fresh.csv"
+    train(CSVLogger(fresh, append=True), [1.0])
+    assert fresh.read_text().splitlines() == ["epoch,val_loss", "0,1.0"]
+
+
+def test_terminate_on_nan(capsys):
+    model, history = train(TerminateOnNaN(), [1.0, float("inf"), 1.0])
+    assert model.stop_training and len(history.epoch) == 2
+    assert "the loss is inf" in capsys.readouterr().out
+
+
+def test_lambda_callback():
+    seen = []
+    train(LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append((epoch, logs["val_loss"]))), [5, 4])
+    assert seen == [(0, 5), (1, 4)]
+    with pytest.raises(ValueError, match="Did you mean 'on_epoch_end'"):
+        LambdaCallback(on_epoch_ends=print)
+
+
+def test_one_line_per_epoch(capsys):
+    progress = ProgressBar(2)
+    progress.set_params({"epochs": 5})
+    progress.on_train_begin()
+    progress.on_epoch_begin(0)
+    progress.on_test_begin()
+    progress.on_test_end({"loss": 9.0})
+    progress.on_epoch_end(0, {"loss": 0.43214, "accuracy": 0.8765, "val_loss": 5e-5, "matrix": np.eye(2)})
+    line = capsys.readouterr().out
+    assert re.fullmatch(
+        r"Epoch 1/5 - \d+\.\ds - loss: 0\.4321 - accuracy: 0\.8765 - val_loss: 5\.000e-05\n", line
+    )
+    progress.on_train_end()
+    progress.on_test_begin()
+    progress.on_test_end({"loss": 9.0})
+    assert re.fullmatch(r"Evaluate - \d+\.\ds - loss: 9\.0000\n", capsys.readouterr().out)
+
+
+def test_silence(capsys):
+    train([], [1, 2], verbose=0)
+    train(ProgressBar(0), [1, 2])
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("verbose", [1, "auto"])
+def test_a_bar_where_it_can_move(verbose, monkeypatch, capsys):
+    monkeypatch.setattr(callbacks, "_is_interactive", lambda: True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train([], [0.5, 0.25], verbose=verbose)
+    printed = capsys.readouterr().out
+    assert "Epoch 2/2: 100%" in printed and "2/2" in printed and "val_loss: 0.2500" in printed
+    assert not ProgressBar(2).uses_bar
+
+
+def test_lines_where_a_bar_cannot_move(monkeypatch, capsys):
+    monkeypatch.setattr(callbacks, "_is_interactive", lambda: False)
+    train([], [0.5], verbose=1)
+    assert capsys.readouterr().out.startswith("Epoch 1/1 - ")
+
+
+def test_verbosity_refused():
+    with pytest.raises(ValueError, match="verbose must be 0, 1, 2 or 'auto', got 'loud'"):
+        ProgressBar("loud")
