@@ -26,8 +26,8 @@ typedef struct fc_pool_kernels {
     void (*max_row)(const fc_pool *p, ptrdiff_t o, const float *x, ptrdiff_t row, float *y, void *arg);
 
     /* The gradient through row o of windows: dx at the tap that `arg` names += dy if `overlap`; else = dy,
-     * and 0 at the window's other taps. Pixels outside the windows are not touched. `dy` and `arg` are the ow*c
-     * of row o; `dx` is the first image row of these windows, as x above. */
+     * and 0 at the window's other taps. Pixels outside the windows are not touched. `dy` and `arg` are the
+     * ow*c of row o; `dx` is the first image row of these windows, as x above. */
     void (*max_grad_row)(const fc_pool *p, ptrdiff_t o, const float *dy, const void *arg, float *dx,
                          ptrdiff_t row);
 
