@@ -1,7 +1,7 @@
 /* Pooling, one row at a time: images (h, w, c), windows (oh, ow) of (kh, kw) taps; contracts in fc_pool.h.
  *
  * Vectors run over channels. `*_vector` works on n channels, from channel v on, of one pixel; `*_pixel` calls
- * it for all channels, with n = VLEN as a constant, then for the tail. `two`: whole 2 x 2 window, no loops. */
+ * it for all channels, with n = VLEN as a constant, then for the tail. `two`: a whole 2 x 2 window. */
 #include "vec.h"
 #include "fc_pool.h"
 
