@@ -39,7 +39,7 @@ class Optimizer(Configurable):
     Attributes
     ----------
     iterations : steps done.
-    slots : names of the moment arrays, each of the size of the weights.
+    slots : names of the moment arrays, each of the size of the weights, in the order of the compiled rule's.
     kernel : name of the compiled rule, or None.
 
     Raises
@@ -116,6 +116,11 @@ class Optimizer(Configurable):
         rate = self.learning_rate
         return {"learning_rate": rate, "decay": rate * (self.weight_decay or 0.0)}
 
+    def kernel_scalars(self) -> dict[str, float]:
+        """Return the numbers of the next step under the names the compiled rule knows them by."""
+        scalars = self.scalars()
+        return {**scalars, "rate": scalars["learning_rate"], "clip": self.clipvalue or math.inf}
+
     def update(self, w: np.ndarray, g: np.ndarray, slots: Slots) -> None:
         """Do one step on flat arrays, in place, with clipped gradients `g`; `iterations` is left alone."""
         scalars = self.scalars()
@@ -167,7 +172,7 @@ class SGD(Optimizer):
         self.momentum = self._number("momentum", momentum, high=1.0)
         self.nesterov = bool(nesterov)
         self.slots = ("momentum",) if self.momentum else ()
-        self.kernel = "sgd" if not self.momentum else "sgd_nesterov" if self.nesterov else "sgd_momentum"
+        self.kernel = "sgd" if not self.momentum else "nesterov" if self.nesterov else "momentum"
 
     def scalars(self) -> dict[str, float]:
         return {**super().scalars(), "momentum": self.momentum}
@@ -215,6 +220,11 @@ class Adam(Optimizer):
         rates = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
         return {**common, "alpha": alpha, **rates}
 
+    def kernel_scalars(self) -> dict[str, float]:
+        scalars = super().kernel_scalars()
+        rest = {"one_minus_beta_1": 1.0 - self.beta_1, "one_minus_beta_2": 1.0 - self.beta_2}
+        return {**scalars, **rest, "rate": scalars["alpha"]}
+
     def step(self, w: np.ndarray, g: np.ndarray, slots: Slots, scalars: Scalars) -> None:
         m, v = slots["momentum"], slots["velocity"]
         m += (1.0 - self.beta_1) * (g - m)
@@ -251,7 +261,7 @@ class Nadam(Adam):
     w -= lr (μₜ₊₁ m / (1 - πₜ₊₁) + (1 - μₜ) g / (1 - πₜ)) / (√(v / (1 - β₂ᵗ)) + ε).
     """
 
-    kernel = None
+    kernel = "nadam"
 
     def __init__(
         self,
@@ -279,6 +289,13 @@ class Nadam(Adam):
             "gradient_factor": (1.0 - now) / (1.0 - product),
             "velocity_factor": 1.0 / (1.0 - self.beta_2**t),
         }
+
+    def kernel_scalars(self) -> dict[str, float]:
+        scalars = super().kernel_scalars()
+        rate = scalars["learning_rate"]
+        weights = {"momentum_weight": rate * scalars["momentum_factor"],
+                   "gradient_weight": rate * scalars["gradient_factor"]}
+        return {**scalars, **weights, "rate": scalars["velocity_factor"]}
 
     def _mu(self, t: int) -> float:
         return self.beta_1 * (1.0 - 0.5 * 0.96**t)
@@ -323,9 +340,9 @@ class RMSprop(Optimizer):
         self.momentum = self._number("momentum", momentum, high=1.0)
         self.epsilon = self._number("epsilon", epsilon)
         self.centered = bool(centered)
-        used = {"velocity": True, "momentum": self.momentum > 0, "average_gradient": self.centered}
+        used = {"velocity": True, "average_gradient": self.centered, "momentum": self.momentum > 0}
         self.slots = tuple(slot for slot, needed in used.items() if needed)
-        self.kernel = None if self.centered else "rmsprop_momentum" if self.momentum else "rmsprop"
+        self.kernel = "rmsprop" + "_centered" * self.centered + "_momentum" * (self.momentum > 0)
 
     def scalars(self) -> dict[str, float]:
         return {**super().scalars(), "rho": self.rho, "momentum": self.momentum, "epsilon": self.epsilon}
@@ -383,6 +400,7 @@ class Adadelta(Optimizer):
     """a = ρ a + (1-ρ) g², d = g √(u + ε) / √(a + ε), u = ρ u + (1-ρ) d², w -= lr d (Zeiler, 2012)."""
 
     slots = ("accumulated_grad", "accumulated_delta_var")
+    kernel = "adadelta"
 
     def __init__(
         self,
@@ -398,6 +416,9 @@ class Adadelta(Optimizer):
         super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name)
         self.rho = _decay_rate(rho, "rho", name)
         self.epsilon = self._number("epsilon", epsilon)
+
+    def scalars(self) -> dict[str, float]:
+        return {**super().scalars(), "rho": self.rho, "epsilon": self.epsilon}
 
     def step(self, w: np.ndarray, g: np.ndarray, slots: Slots, scalars: Scalars) -> None:
         a, u = slots["accumulated_grad"], slots["accumulated_delta_var"]

@@ -99,8 +99,8 @@ class Plan:
         if optimizer.kernel is None:
             segments += [self._update_in_numpy, []]
             return
-        slot_names, self.scalar_names = _optim.rules()[optimizer.kernel]
-        slots = [store.slots[name] for name in slot_names]
+        self.scalar_names = _optim.rules()[optimizer.kernel][1]
+        slots = [store.slots[name] for name in optimizer.slots]
         update = _optim.Update(optimizer.kernel, store.values, store.gradients, slots, self.scalars, trainable, self.scale)
         segments[-1].extend(stages_of([update]))
 
@@ -150,9 +150,7 @@ class Plan:
     def _refresh_scalars(self) -> None:
         if self.optimizer.kernel is None:
             return
-        values = self.optimizer.scalars()
-        values["clip"] = np.inf if self.optimizer.clipvalue is None else self.optimizer.clipvalue
-        values["rate"] = values["learning_rate"]
+        values = self.optimizer.kernel_scalars()
         for i, name in enumerate(self.scalar_names):
             self.scalars[i] = values[name]
 
