@@ -27,6 +27,12 @@ def unique_name(kind: str) -> str:
     return base if _names[base] == 1 else f"{base}_{_names[base] - 1}"
 
 
+def reserve_name(name: str) -> None:
+    """Keep `unique_name` from giving out a name that a layer read from a file has."""
+    base, number = re.fullmatch(r"(.*?)(?:_(\d+))?", name, re.DOTALL).groups()
+    _names[base] = max(_names[base], int(number or 0) + 1)
+
+
 class Variable:
     """A weight: `value` is a float32 array that kernels read and optimisers change in place."""
 
