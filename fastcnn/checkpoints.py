@@ -1,7 +1,7 @@
 """Models to and from files: weights, architecture and training state.
 
-A file holds the arrays 'layer/weight' and, with the training state, 'slots/momentum/layer/weight' for each moment
-of the optimiser. Its metadata are
+A file holds the arrays 'layer/weight' and, with the training state, 'slots/momentum/layer/weight' for each
+moment of the optimiser. Its metadata are
 
 weights : the names of the weights, in the model's order.
 architecture : the layers with their configurations, and how they are connected.
@@ -62,7 +62,7 @@ def save_weights(model: Model, path: Any) -> None:
 
 
 def load_weights(model: Model, path: Any) -> None:
-    """Overwrite the weights with those of a file: by name, or in order if the names differ but all shapes agree.
+    """Overwrite the weights with those of a file: by name, or in order if names differ but all shapes agree.
 
     Raises
     ------
@@ -81,8 +81,8 @@ def load_model(path: Any, custom_objects: Mapping[str, type] | None = None) -> M
 
     Parameters
     ----------
-    custom_objects : class name -> class, for layers, losses, metrics, optimisers and the like that are not part of
-        this package.
+    custom_objects : class name -> class, for layers, losses, metrics, optimisers and the like that are not
+        part of this package.
 
     Raises
     ------
@@ -103,8 +103,8 @@ def load_model(path: Any, custom_objects: Mapping[str, type] | None = None) -> M
         try:
             model = rebuild(metadata["architecture"], custom_objects)
         except BAD_DESCRIPTION as error:
-            raise CheckpointError(f"'{path}': the model cannot be rebuilt: {error}. Its weights can still be read: "
-                                  f"build the model and call model.load_weights") from error
+            raise CheckpointError(f"'{path}': the model cannot be rebuilt: {error}. Its weights can still be "
+                                  f"read: build the model and call model.load_weights") from error
         _assign(model.weights, _saved_weights(path, arrays, metadata), path)
         if "training" in metadata:
             _restore_training(model, metadata["training"], arrays, custom_objects, path)
@@ -123,7 +123,8 @@ def describe(model: Model) -> Config:
 
     graph = model.graph
     if isinstance(model, Sequential) and all(isinstance(layer, Layer) for layer in model._stack):
-        return {"class_name": "Sequential", "name": model.name, "input_shape": list(graph.inputs[0].sample_shape),
+        return {"class_name": "Sequential", "name": model.name,
+                "input_shape": list(graph.inputs[0].sample_shape),
                 "layers": [_describe_layer(layer) for layer in model._stack]}
     tensors = [*graph.inputs, *(node.outputs[0] for node in graph.nodes)]
     number = {tensor: i for i, tensor in enumerate(tensors)}
@@ -131,8 +132,8 @@ def describe(model: Model) -> Config:
         "class_name": "Model", "name": model.name,
         "inputs": [{"shape": list(tensor.sample_shape), "name": tensor.name} for tensor in graph.inputs],
         "layers": [_describe_layer(layer) for layer in graph.layers],
-        "nodes": [{"layer": graph.layers.index(node.layer), "inputs": [number[tensor] for tensor in node.inputs]}
-                  for node in graph.nodes],
+        "nodes": [{"layer": graph.layers.index(node.layer),
+                   "inputs": [number[tensor] for tensor in node.inputs]} for node in graph.nodes],
         "outputs": [number[tensor] for tensor in graph.outputs],
         "many_inputs": model._many_inputs, "many_outputs": model._many_outputs,
     }
@@ -159,8 +160,8 @@ def _rebuild_stack(architecture: Config, made: Sequence[Layer]) -> Sequential:
 def _rebuild_graph(architecture: Config, made: Sequence[Layer]) -> Model:
     from fastcnn.models import Model
 
-    tensors = [SymbolicTensor((None, *entry["shape"]), name=entry["name"]) for entry in architecture["inputs"]]
-    inputs = list(tensors)
+    inputs = [SymbolicTensor((None, *entry["shape"]), name=entry["name"]) for entry in architecture["inputs"]]
+    tensors = list(inputs)
     for node in architecture["nodes"]:
         sources = [tensors[i] for i in node["inputs"]]
         tensors.append(made[node["layer"]](sources if len(sources) > 1 else sources[0]))
@@ -197,10 +198,10 @@ def _revive(value: Any, custom_objects: Mapping[str, type]) -> Any:
 
 
 def describe_training(model: Model) -> Config | None:
-    """The arguments of `compile` and how far training has come, as JSON values; None for a model not compiled.
+    """The arguments of `compile` and how far training has come, as JSON; None for a model not compiled.
 
-    Metrics that are functions are left out, and so is everything if the loss or the optimiser cannot be described:
-    a warning says so.
+    Metrics that are functions are left out, and so is everything if the loss or the optimiser cannot be
+    described: a warning says so.
     """
     if model.optimizer is None or model._compiled is None:
         return None
@@ -210,11 +211,12 @@ def describe_training(model: Model) -> Config | None:
             "optimizer": serialize(model.optimizer), "loss": _for_each(_describe_loss, loss),
             "metrics": _for_each(_describe_metric, _without_functions(chosen, model.name)),
             "loss_weights": None if loss_weights is None else [float(weight) for weight in loss_weights],
-            "iterations": int(model.optimizer.iterations), "dropout": [int(word) for word in model._dropout_counter],
+            "iterations": int(model.optimizer.iterations),
+            "dropout": [int(word) for word in model._dropout_counter],
         }
     except (TypeError, AttributeError) as error:
-        warnings.warn(f"{model.name}.save: the training state is left out, as {error}; keep each constructor argument "
-                      f"of a custom loss, metric or optimiser in an attribute of its name", stacklevel=4)
+        warnings.warn(f"{model.name}.save: the training state is left out, as {error}; keep each constructor "
+                      f"argument of a custom loss, metric or optimiser in an attribute of its name", stacklevel=4)
         return None
 
 
@@ -240,8 +242,8 @@ def _without_functions(chosen: Any, name: str) -> Any:
     for metric in chosen:
         is_function = callable(metric) and not isinstance(metric, (type, metrics.Metric, losses.Loss))
         if is_function or isinstance(metric, metrics.FunctionMetric):
-            warnings.warn(f"{name}.save: the metric {metric!r} is a function, which a file cannot hold; it is left out",
-                          stacklevel=5)
+            warnings.warn(f"{name}.save: the metric {metric!r} is a function, which a file cannot hold; it is "
+                          f"left out", stacklevel=5)
         else:
             kept.append(_without_functions(metric, name))
     return kept
@@ -262,13 +264,15 @@ def _slot_name(slot: str, variable: Variable) -> str:
 def _restore_training(model: Model, training: Config, arrays: Arrays, custom_objects: Mapping[str, type],
                       path: Any) -> None:
     try:
-        optimizer, loss, chosen = (_revive(training[key], custom_objects) for key in ("optimizer", "loss", "metrics"))
-        model.compile(optimizers.get(optimizer), loss, _for_each(_make_metric, chosen), training["loss_weights"])
+        optimizer, loss, chosen = (_revive(training[key], custom_objects)
+                                   for key in ("optimizer", "loss", "metrics"))
+        model.compile(optimizers.get(optimizer), loss, _for_each(_make_metric, chosen),
+                      training["loss_weights"])
         model.optimizer.iterations = int(training["iterations"])
         model._dropout_counter[:] = training["dropout"]
     except (*BAD_DESCRIPTION, OverflowError) as error:
-        raise CheckpointError(f"'{path}': the training state cannot be restored: {error}. For a class of your own "
-                              f"pass custom_objects={{'Name': Class}}.") from error
+        raise CheckpointError(f"'{path}': the training state cannot be restored: {error}. For a class of your "
+                              f"own pass custom_objects={{'Name': Class}}.") from error
     if model.optimizer.iterations:
         _restore_slots(model, arrays, path)
 
@@ -294,7 +298,7 @@ def _weight_arrays(model: Model) -> dict[str, np.ndarray]:
     weights = [variable for layer in model.graph.layers for variable in layer.variables]
     arrays = {variable.path: variable.value for variable in weights}
     if len(arrays) < len(weights):
-        raise ValueError(f"{model.name}: two weights have the same name 'layer/weight'; rename a layer or a weight")
+        raise ValueError(f"{model.name}: two weights have the same name 'layer/weight'; rename a layer")
     return arrays
 
 
@@ -303,8 +307,8 @@ def _saved_weights(path: Any, arrays: Arrays, metadata: Config) -> dict[str, np.
     try:
         return {name: arrays[name] for name in metadata["weights"]}
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"'{path}' lacks arrays that it should hold ({error}); restore it from a copy or save "
-                              f"it again") from error
+        raise CheckpointError(f"'{path}' lacks arrays that it should hold ({error}); restore it from a copy "
+                              f"or save it again") from error
 
 
 def _assign(variables: Sequence[Variable], saved: Arrays, path: Any) -> None:

@@ -174,7 +174,8 @@ class Trainer:
         """The optimiser's moments by name, of each weight, as views in the weight's shape."""
         store = self._own_store()
         self._fill_slots()
-        return {name: {v: store.view(store.slots[name], v) for v in store.variables} for name in self.optimizer.slots}
+        return {name: {v: store.view(store.slots[name], v) for v in store.variables}
+                for name in self.optimizer.slots}
 
     def _fill_slots(self) -> None:
         """Moment arrays of the optimiser, filled with its starting values unless they are there."""

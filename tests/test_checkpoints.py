@@ -1,4 +1,4 @@
-"""Models saved and loaded: same predictions, same training to the bit, readable errors for what does not fit."""
+"""Models saved and loaded: same predictions, same training to the bit, readable errors otherwise."""
 
 from __future__ import annotations
 
@@ -94,8 +94,9 @@ class Cubic(losses.Loss):
 
 @pytest.mark.parametrize("optimizer", [
     optimizers.SGD(0.1), optimizers.SGD(0.05, momentum=0.9, nesterov=True), optimizers.Adam(clipnorm=0.5),
-    optimizers.AdamW(global_clipnorm=1.0), optimizers.Nadam(0.01), optimizers.RMSprop(centered=True, momentum=0.5),
-    optimizers.Adagrad(0.1), optimizers.Adadelta(1.0), optimizers.SGD(schedules.CosineDecay(0.1, 9), momentum=0.8),
+    optimizers.AdamW(global_clipnorm=1.0), optimizers.Nadam(0.01), optimizers.Adagrad(0.1),
+    optimizers.RMSprop(centered=True, momentum=0.5), optimizers.Adadelta(1.0),
+    optimizers.SGD(schedules.CosineDecay(0.1, 9), momentum=0.8),
 ], ids=lambda o: type(o).__name__)
 def test_training_goes_on_with_the_same_bits(path, optimizer):
     """Three epochs, against two, a file, and one more; dropout, moments and step count all matter."""
@@ -200,7 +201,8 @@ def test_every_kind_of_model_comes_back(path, make):
 
 def test_several_inputs_and_outputs_and_a_shared_layer(path):
     model = shared_layer_model()
-    model.compile(optimizers.SGD(0.1, momentum=0.5), ["mse", losses.MeanAbsoluteError()], [["mae"], []], [1, 0.5])
+    model.compile(optimizers.SGD(0.1, momentum=0.5), ["mse", losses.MeanAbsoluteError()], [["mae"], []],
+                  loss_weights=[1, 0.5])
     targets = [RNG.standard_normal((20, 2)), RNG.standard_normal((20, 2))]
     model.fit([X, X[::-1]], targets, epochs=1, shuffle=False, verbose=0)
     model.save(path)
@@ -223,9 +225,11 @@ def test_a_single_input_in_a_list_stays_a_list(path):
 
 def test_configurations_of_layers_come_back(path):
     model = fc.Sequential([
-        layers.Conv2D(4, (3, 2), strides=(2, 1), padding=((1, 0), (2, 1)), kernel_initializer=initializers.HeNormal(),
-                      kernel_regularizer=regularizers.L1L2(0.1, 0.2), use_bias=False, input_shape=(8, 8, 2)),
-        layers.LeakyReLU(0.1), layers.Reshape((-1,)), layers.Dense(3, bias_initializer=initializers.Constant(2.0)),
+        layers.Conv2D(4, (3, 2), strides=(2, 1), padding=((1, 0), (2, 1)), use_bias=False,
+                      kernel_initializer=initializers.HeNormal(),
+                      kernel_regularizer=regularizers.L1L2(0.1, 0.2), input_shape=(8, 8, 2)),
+        layers.LeakyReLU(0.1), layers.Reshape((-1,)),
+        layers.Dense(3, bias_initializer=initializers.Constant(2.0)),
     ])
     model.save(path)
     for got, want in zip(fc.load_model(path).layers, model.layers, strict=True):
@@ -387,7 +391,7 @@ def test_two_weights_of_one_name_are_refused():
         fc.Sequential([Twice(name="twice")]).predict(X)
 
 
-# ------------------------------------------------------------------------------------------ the global generator
+# ------------------------------------------------------------------------------------------ random numbers
 
 
 def test_loading_leaves_the_random_numbers_alone(path):
@@ -430,11 +434,11 @@ def change(metadata, *keys, value):
 @pytest.mark.parametrize(("keys", "value"), [
     (("architecture",), []), (("architecture",), "Sequential"), (("architecture", "layers"), None),
     (("architecture", "layers", 0, "config", "filters"), -1), (("architecture", "layers", 0, "config"), 3),
-    (("architecture", "layers", 0, "config", "extra"), 1), (("architecture", "layers", 0, "class_name"), ["x"]),
-    (("architecture", "input_shape"), [8, 8]), (("architecture", "layers", 0, "trainable"), "yes"),
+    (("architecture", "layers", 0, "config", "extra"), 1),
+    (("architecture", "layers", 0, "class_name"), ["x"]), (("architecture", "input_shape"), [8, 8]), (("architecture", "layers", 0, "trainable"), "yes"),
     (("weights",), None), (("weights",), 3), (("weights", 0), "unknown/kernel"),
-    (("training", "optimizer", "class_name"), "Eve"), (("training", "loss"), 5), (("training", "iterations"), "many"),
-    (("training", "dropout"), [-1, 0]), (("training", "dropout"), [1, 2, 3]), (("training", "metrics"), None),
+    (("training", "optimizer", "class_name"), "Eve"), (("training", "loss"), 5),
+    (("training", "iterations"), "many"), (("training", "dropout"), [-1, 0]), (("training", "dropout"), [1, 2, 3]), (("training", "metrics"), None),
     (("training",), []),
 ])
 def test_damaged_descriptions(path, keys, value):

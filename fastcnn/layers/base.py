@@ -113,7 +113,7 @@ class Layer:
                    trainable: bool = True, regularizer=None) -> Variable:
         """Make a weight: a float32 `Variable` drawn from `initializer`, at the end of `variables`."""
         if any(variable.name == name for variable in self.variables):
-            raise ValueError(f"{self.name}.add_weight: there are two weights named {name!r}; give each its own name=")
+            raise ValueError(f"{self.name}.add_weight: two weights named {name!r}; give each its own name=")
         make = initializers.get(initializer, self.name)
         value = make(tuple(int(s) for s in shape), random.generator())
         variable = Variable(value, name, self, trainable, regularizers.get(regularizer, self.name))
