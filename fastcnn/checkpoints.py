@@ -216,7 +216,8 @@ def describe_training(model: Model) -> Config | None:
         }
     except (TypeError, AttributeError) as error:
         warnings.warn(f"{model.name}.save: the training state is left out, as {error}; keep each constructor "
-                      f"argument of a custom loss, metric or optimiser in an attribute of its name", stacklevel=4)
+                      f"argument of a custom loss, metric or optimiser in an attribute of its name",
+                      stacklevel=4)
         return None
 
 
@@ -242,8 +243,8 @@ def _without_functions(chosen: Any, name: str) -> Any:
     for metric in chosen:
         is_function = callable(metric) and not isinstance(metric, (type, metrics.Metric, losses.Loss))
         if is_function or isinstance(metric, metrics.FunctionMetric):
-            warnings.warn(f"{name}.save: the metric {metric!r} is a function, which a file cannot hold; it is "
-                          f"left out", stacklevel=5)
+            warnings.warn(f"{name}.save: the metric {metric!r} is a function, which a file cannot hold; "
+                          f"it is left out", stacklevel=5)
         else:
             kept.append(_without_functions(metric, name))
     return kept
@@ -271,8 +272,8 @@ def _restore_training(model: Model, training: Config, arrays: Arrays, custom_obj
         model.optimizer.iterations = int(training["iterations"])
         model._dropout_counter[:] = training["dropout"]
     except (*BAD_DESCRIPTION, OverflowError) as error:
-        raise CheckpointError(f"'{path}': the training state cannot be restored: {error}. For a class of your "
-                              f"own pass custom_objects={{'Name': Class}}.") from error
+        raise CheckpointError(f"'{path}': the training state cannot be restored: {error}. For a class of "
+                              f"your own pass custom_objects={{'Name': Class}}.") from error
     if model.optimizer.iterations:
         _restore_slots(model, arrays, path)
 

@@ -435,10 +435,12 @@ def change(metadata, *keys, value):
     (("architecture",), []), (("architecture",), "Sequential"), (("architecture", "layers"), None),
     (("architecture", "layers", 0, "config", "filters"), -1), (("architecture", "layers", 0, "config"), 3),
     (("architecture", "layers", 0, "config", "extra"), 1),
-    (("architecture", "layers", 0, "class_name"), ["x"]), (("architecture", "input_shape"), [8, 8]), (("architecture", "layers", 0, "trainable"), "yes"),
+    (("architecture", "layers", 0, "class_name"), ["x"]), (("architecture", "input_shape"), [8, 8]),
+    (("architecture", "layers", 0, "trainable"), "yes"),
     (("weights",), None), (("weights",), 3), (("weights", 0), "unknown/kernel"),
     (("training", "optimizer", "class_name"), "Eve"), (("training", "loss"), 5),
-    (("training", "iterations"), "many"), (("training", "dropout"), [-1, 0]), (("training", "dropout"), [1, 2, 3]), (("training", "metrics"), None),
+    (("training", "iterations"), "many"), (("training", "dropout"), [-1, 0]),
+    (("training", "dropout"), [1, 2, 3]), (("training", "metrics"), None),
     (("training",), []),
 ])
 def test_damaged_descriptions(path, keys, value):
