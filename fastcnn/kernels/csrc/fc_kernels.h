@@ -14,6 +14,7 @@
  * with one pixel per sample. */
 #include "fc_pool.h"
 #include "fc_depthwise.h"
+#include "fc_probe.h"
 
 #define FC_MR_MAX 14 /* rows of the largest tile of any ISA */
 
@@ -56,6 +57,7 @@ typedef struct fc_kernels {
     void (*sum_rows)(const float *dy, const int32_t *yoff, ptrdiff_t pixels, ptrdiff_t n, int accumulate, float *db);
     fc_pool_kernels pool;
     fc_depthwise_kernels depthwise;
+    fc_probe_kernels probe;
 } fc_kernels;
 
 #endif

@@ -3,6 +3,7 @@
 #include "depthwise.h"
 #include "tile.h"
 #include "pool.h"
+#include "probe.h"
 
 #define PASTE2(a, b) a##b
 #define PASTE(a, b) PASTE2(a, b)
@@ -20,4 +21,5 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .sum_rows = sum_rows,
     .pool = {pool_max_row, pool_max_grad_row, pool_avg_row, pool_avg_grad_row},
     .depthwise = {depthwise_gather, depthwise_outer},
+    .probe = {fma_loop},
 };
