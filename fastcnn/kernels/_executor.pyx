@@ -59,6 +59,7 @@ cdef struct stage_entry:
     Py_ssize_t n_ops
     Py_ssize_t items, group, chunk
     Py_ssize_t next  # the next group to hand out
+    bint barrier
 
 
 cdef void run_group(const stage_entry *stage, Py_ssize_t index, fc_task *task) noexcept nogil:
@@ -87,15 +88,19 @@ cdef void run_stages(stage_entry *stages, Py_ssize_t n, char *memory, Py_ssize_t
             if group >= groups:
                 break
             run_group(&stages[s], group, &task)
-        fc_barrier()
+        if stages[s].barrier:
+            fc_barrier()
     fc_restore_mode(mode)
 
 
 class Stage:
-    """Ops run together: `items` units of work, handed to threads `group` at a time, walked `chunk` at a time."""
+    """Ops run together: `items` units of work, handed to threads `group` at a time, walked `chunk` at a time.
 
-    def __init__(self, ops, items, group=1, chunk=None):
-        self.ops = list(ops)
+    Without a `barrier` the next stage may start before this one has ended: it must not read what this one writes.
+    """
+
+    def __init__(self, ops, items, group=1, chunk=None, barrier=True):
+        self.ops, self.barrier = list(ops), barrier
         self.items, self.group = int(items), max(1, int(group))
         self.chunk = self.group if chunk is None else max(1, int(chunk))
 
@@ -125,6 +130,7 @@ cdef class Program:
             self.stages[s].ops = self.ops + k
             self.stages[s].n_ops = len(stage.ops)
             self.stages[s].items, self.stages[s].group, self.stages[s].chunk = stage.items, stage.group, stage.chunk
+            self.stages[s].barrier = stage.barrier
             self.groups = max(self.groups, stage.groups)
             for i, op in enumerate(stage.ops):
                 self.ops[k + i].run = op.run
@@ -140,10 +146,13 @@ cdef class Program:
         free(self.ops)
 
     cdef char *reserve(self, Py_ssize_t threads):
-        """Scratch and local memory for that many threads, 64-byte aligned, kept between runs."""
+        """Scratch and local memory for that many threads, 64-byte aligned, kept between runs.
+
+        It starts as zeros: no op writes the halos of local tensors.
+        """
         cdef Py_ssize_t size = self.scratch + self.local + 128
         if threads > self.memory_threads:
-            self.memory = np.empty(threads * size + 64, np.uint8)
+            self.memory = np.zeros(threads * size + 64, np.uint8)
             self.memory_threads = threads
         cdef Py_ssize_t address = self.memory.ctypes.data
         return <char *>((address + 63) // 64 * 64)
