@@ -15,16 +15,16 @@ TRIAL_ITERATIONS = 10_000
 
 
 class FmaProbe:
-    """Short bursts of multiply-adds in registers, on `threads` threads; each call measures one.
+    """Bursts of multiply-adds in registers for `seconds` on `threads` threads; each call measures one.
 
     The loop is compiled for the instruction set in use and does nothing else, so no float32 kernel of that
     instruction set can be faster.
     """
 
-    def __init__(self, threads: int | None = None):
+    def __init__(self, threads: int | None = None, seconds: float = BURST_SECONDS):
         # Sized on one thread: there a busy machine disturbs least.
         trial = _fma_program(TRIAL_ITERATIONS, 1)[0]
-        iterations = TRIAL_ITERATIONS * BURST_SECONDS / min(_seconds(trial) for _ in range(5))
+        iterations = TRIAL_ITERATIONS * seconds / min(_seconds(trial) for _ in range(5))
         self.program, self.flops = _fma_program(max(1, int(iterations)), _threads(threads))
 
     def __call__(self) -> float:
