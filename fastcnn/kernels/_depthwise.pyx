@@ -3,7 +3,7 @@
     y[n, o, p, c*m + j] = sum_ab x[n, o*sh - pt + a*dh, p*sw - pl + b*dw, c] * w[a, b, c, j] + bias[c*m + j]
 
 With each channel of x repeated m times this is the case m = 1 of ic*m channels: w, bias and y lie in memory
-that way already. So only m = 1 is computed; for m > 1 the repeated x, or the m parts of dx, go through scratch.
+that way already. So only m = 1 is computed; for m > 1 the repeated x, or the parts of dx, go through scratch.
 """
 
 import numpy as np
@@ -296,7 +296,7 @@ cdef class _Depthwise(Op):
 cdef class DepthwiseConv(_Depthwise):
     """y = clamp(conv(x, w) + bias, lo, hi), an image per item.
 
-    w is float32 (kh, kw, ic, m), bias float32 (ic*m,) or None; strides and dilation are pairs of ints, pads is
+    w is float32 (kh, kw, ic, m), bias float32 (ic*m,) or None; strides and dilation are pairs of ints, pads
     ((top, bottom), (left, right)). NaN passes the clamp. ValueError for arrays or sizes that do not fit.
     """
 
@@ -327,9 +327,9 @@ cdef class DepthwiseInputGrad(_Depthwise):
 cdef class DepthwiseWeightGrad(_Depthwise):
     """The gradients of w and of the bias, a sum for each group of images.
 
-    `parts` is float32 (groups, kh*kw*ic*m), and `db_parts` float32 (groups, ic*m) or None; the stage may not cut
-    the images into more groups than that. A task adds its images to the row of its group in a fixed order, and
-    the group's first task overwrites the row. Other arguments as for DepthwiseConv.
+    `parts` is float32 (groups, kh*kw*ic*m), `db_parts` float32 (groups, ic*m) or None; the stage may not have
+    more groups than that. A task adds its images to the row of its group in a fixed order, and the first task
+    of a group overwrites the row. Other arguments as for DepthwiseConv.
     """
 
     def __init__(self, Tensor x, Tensor dy, parts, db_parts, kernel_size, strides, pads, dilation):
