@@ -122,7 +122,7 @@ class Dense(DeclaredLayer):
         return y if y.shape == shape else plan.add(operations.Reshape([y], shape, self))
 
     def flops(self, output_shape: Shape) -> int:
-        return 2 * prod(output_shape[1:]) * self.features
+        return 2 * prod(output_shape[1:]) * self.kernel.shape[0]
 
 
 class Flatten(DeclaredLayer):
