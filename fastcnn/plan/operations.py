@@ -87,7 +87,8 @@ class Conv(Operation):
         self.algorithm = "im2col" if algorithm == "im2col" else "direct"
         self.activation, self.pool = "linear", None
         sizes = self.sizes(x, 1)
-        super().__init__([x], sizes.y_shape[1:] if len(x.shape) > 1 else (sizes.oc,), layer, (kernel, bias))
+        shape = sizes.y_shape[1:] if len(kernel.shape) == 4 else (*x.shape[:-1], sizes.oc)
+        super().__init__([x], shape, layer, (kernel, bias))
         if self.algorithm == "direct":
             x.want_halo(forward_halo(sizes.window))
 
