@@ -17,7 +17,7 @@ from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("fastcnn/kernels")
 CSRC = KERNELS / "csrc"
-DRIVERS = ("_op", "_executor", "_conv", "_depthwise", "_pool", "_eltwise", "_loss", "_optim", "_load")
+DRIVERS = ("_op", "_executor", "_conv", "_depthwise", "_pool", "_eltwise", "_loss", "_optim", "_load", "_probe")
 
 # Source -> the compiler flags of that one file. `generic` uses the baseline and always builds.
 X86 = {
