@@ -27,6 +27,9 @@ cdef int _IN_PLACE = IN_PLACE, _PADDED = PADDED, _IM2COL = IM2COL
 # A panel's input should stay in a core's L2 beside a block of weights; im2col's patches likewise.
 PANEL_BYTES = 512 << 10
 PANEL_PIXELS = 2048
+# A weight gradient reads a few channels of every pixel, one cache line each, once per block of output channels:
+# so many lines stay in the first-level cache.
+GRAD_PIXELS = 256
 # Rows that wait for pooling should stay in the first-level cache, unless the weights are so large that more
 # pixels must share one pass over them.
 STRIP_PIXELS = 28
@@ -109,7 +112,7 @@ cdef class Panel:
     cdef object keep
 
     def __init__(self, Tensor x, grid, strides, origin, taps, Py_ssize_t width, str algorithm="direct",
-                 Py_ssize_t unit=1):
+                 Py_ssize_t unit=1, Py_ssize_t max_pixels=PANEL_PIXELS):
         cdef panel_t *p = &self.c
         p.x = x.c
         p.rows, p.cols = grid
@@ -121,7 +124,7 @@ cdef class Panel:
         p.extent, p.depth = reach[0], p.taps * width
         p.mode = self.choose_mode(algorithm, reach)
         p.pw = (p.cols - 1) * p.sw + int(reach[1])
-        self.choose_size(x.images, unit)
+        self.choose_size(x.images, unit, max_pixels)
         p.ph = (p.band - 1) * p.sh + p.extent
         self.build_tables(tap)
 
@@ -136,16 +139,17 @@ cdef class Panel:
                 and last_col <= p.x.w + p.x.right)
         return _IN_PLACE if fits else _PADDED
 
-    cdef choose_size(self, Py_ssize_t images, Py_ssize_t unit):
+    cdef choose_size(self, Py_ssize_t images, Py_ssize_t unit, Py_ssize_t max_pixels):
         cdef panel_t *p = &self.c
         per_row = 4 * (p.cols * p.depth if p.mode == _IM2COL else p.sh * p.pw * p.width)
         per_image = 4 * (p.rows * p.cols * p.depth if p.mode == _IM2COL
                          else ((p.rows - 1) * p.sh + p.extent) * p.pw * p.width)
-        fit = min(PANEL_BYTES // max(1, per_image), PANEL_PIXELS // max(1, p.rows * p.cols))
+        fit = min(PANEL_BYTES // max(1, per_image), max_pixels // max(1, p.rows * p.cols))
         p.images = max(1, min(fit, images))
         p.band = p.rows
         if fit == 0:
-            p.band = min(p.rows, max(1, PANEL_BYTES // max(1, per_row * unit)) * unit)
+            units = min(PANEL_BYTES // max(1, per_row * unit), max_pixels // max(1, p.cols * unit))
+            p.band = min(p.rows, max(1, units) * unit)
         if p.mode == _PADDED:
             self.scratch = 4 * p.images * ((p.band - 1) * p.sh + p.extent) * p.pw * p.width
         elif p.mode == _IM2COL:
