@@ -88,7 +88,7 @@ class Plan:
                 for variable, gradient in penalties:
                     gradient += variable.regularizer.gradient(variable.value)
             segments += [add_penalties, []]
-        self.scalars = np.zeros(8, np.float32)
+        self.scalars = np.zeros(8)
         self.scale = np.ones(max(1, len(store.variables)), np.float32)
         trainable = store.segments()
         clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
@@ -99,8 +99,8 @@ class Plan:
         if optimizer.kernel is None:
             segments += [self._update_in_numpy, []]
             return
-        slot_names, self.scalar_names = _optim.rules()[optimizer.kernel]
-        slots = [store.slots[name] for name in slot_names]
+        self.scalar_names = _optim.rules()[optimizer.kernel][1]
+        slots = [store.slots[name] for name in optimizer.slots]
         update = _optim.Update(optimizer.kernel, store.values, store.gradients, slots, self.scalars, trainable, self.scale)
         segments[-1].extend(stages_of([update]))
 
@@ -151,8 +151,7 @@ class Plan:
         if self.optimizer.kernel is None:
             return
         values = self.optimizer.scalars()
-        values["clip"] = np.inf if self.optimizer.clipvalue is None else self.optimizer.clipvalue
-        values["rate"] = values["learning_rate"]
+        values.update(rate=values["learning_rate"], clip=self.optimizer.clipvalue or np.inf)
         for i, name in enumerate(self.scalar_names):
             self.scalars[i] = values[name]
 
