@@ -148,6 +148,10 @@ def test_nan_and_wrong_labels_spoil_their_row_only(machine):
         assert_close(got.loss_rows, np.array([np.log(c)] + [np.nan] * 4), c)
         assert np.isfinite(got.dx[0]).all() and np.isnan(got.dx[1:]).all()
         assert_same(got.correct, np.array([1, 0, 0, 0, 0], np.float32))
+        x = np.zeros((c, c), np.float32)
+        np.fill_diagonal(x, np.nan)  # wherever the NaN is, the label at a largest number is not right
+        got = Result(_loss.SoftmaxCrossEntropy, x, labels=(np.arange(c) == 0).astype(np.int32))
+        assert np.isnan(got.loss_rows).all() and np.isnan(got.dx).all() and not got.correct.any()
 
 
 def test_scale_is_read_at_every_run(machine):
