@@ -14,6 +14,9 @@
  * with one pixel per sample. */
 #include "fc_pool.h"
 #include "fc_depthwise.h"
+#include "fc_eltwise.h"
+#include "fc_loss.h"
+#include "fc_optim.h"
 
 #define FC_MR_MAX 14 /* rows of the largest tile of any ISA */
 
@@ -56,6 +59,9 @@ typedef struct fc_kernels {
     void (*sum_rows)(const float *dy, const int32_t *yoff, ptrdiff_t pixels, ptrdiff_t n, int accumulate, float *db);
     fc_pool_kernels pool;
     fc_depthwise_kernels depthwise;
+    fc_eltwise_kernels eltwise;
+    fc_loss_kernels loss;
+    fc_optim_kernels optim;
 } fc_kernels;
 
 #endif

@@ -3,6 +3,9 @@
 #include "depthwise.h"
 #include "tile.h"
 #include "pool.h"
+#include "eltwise.h"
+#include "loss.h"
+#include "optim.h"
 
 #define PASTE2(a, b) a##b
 #define PASTE(a, b) PASTE2(a, b)
@@ -20,4 +23,7 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .sum_rows = sum_rows,
     .pool = {pool_max_row, pool_max_grad_row, pool_avg_row, pool_avg_grad_row},
     .depthwise = {depthwise_gather, depthwise_outer},
+    .eltwise = ELTWISE_KERNELS,
+    .loss = LOSS_KERNELS,
+    .optim = OPTIM_KERNELS,
 };

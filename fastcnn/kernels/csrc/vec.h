@@ -11,6 +11,8 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
@@ -116,6 +118,33 @@ INLINE void store_bytes_part(uint8_t *p, vi v, int n)
     store_bytes(lanes, v);
     copy_few(p, lanes, n);
 }
+#endif
+
+/* Square root of each lane, correctly rounded. */
+#if VLEN == 16
+INLINE vf vsqrt(vf v) { return (vf)_mm512_sqrt_ps((__m512)v); }
+#elif VLEN == 8
+INLINE vf vsqrt(vf v) { return (vf)_mm256_sqrt_ps((__m256)v); }
+#elif defined(__SSE2__)
+INLINE vf vsqrt(vf v) { return (vf)_mm_sqrt_ps((__m128)v); }
+#else
+INLINE vf vsqrt(vf v)
+{
+    for (int i = 0; i < VLEN; i++) v[i] = __builtin_sqrtf(v[i]);
+    return v;
+}
+#endif
+
+/* The 64-bit products of the low halves of 64-bit lanes. */
+typedef uint64_t vu64 __attribute__((vector_size(VLEN * 4)));
+#if VLEN == 16
+INLINE vu64 mul_low(vu64 a, vu64 b) { return (vu64)_mm512_mul_epu32((__m512i)a, (__m512i)b); }
+#elif VLEN == 8
+INLINE vu64 mul_low(vu64 a, vu64 b) { return (vu64)_mm256_mul_epu32((__m256i)a, (__m256i)b); }
+#elif defined(__SSE2__)
+INLINE vu64 mul_low(vu64 a, vu64 b) { return (vu64)_mm_mul_epu32((__m128i)a, (__m128i)b); }
+#else
+INLINE vu64 mul_low(vu64 a, vu64 b) { return (a & 0xffffffffu) * (b & 0xffffffffu); }
 #endif
 
 INLINE float sum_lanes(vf v)
