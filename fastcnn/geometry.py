@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
+
+import numpy as np
 
 Pair = tuple[int, int]
 IntOrPair = int | Sequence[int]
@@ -47,7 +48,7 @@ def image_shape(shape, what: str, where: str) -> tuple[int, int, int, int]:
 
 
 def _is_int(value) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def resolve_padding(padding: Padding, size: Pair, kernel: Pair, strides: Pair, dilation: Pair, where: str):
