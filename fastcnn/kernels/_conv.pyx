@@ -114,7 +114,7 @@ cdef class Panel:
         p.mode = self.choose_mode(algorithm)
         self.choose_size(x.images)
         p.ph = (p.band - 1) * p.sh + p.extent
-        self.build_tables(taps)
+        self.keep = x, self.build_tables(taps)
 
     cdef int choose_mode(self, algorithm):
         """Read in place whenever the zeros that the taps reach are there.
@@ -161,7 +161,7 @@ cdef class Panel:
             for c in range(p.width):
                 koff[t * p.width + c] = <int>(start + c)
         p.xoff, p.tap_row, p.tap_col, p.koff = table_address(xoff), row, col, koff
-        self.keep = xoff, tables
+        return xoff, tables
 
     def pixel_offsets(self, image, row, col):
         """int32 offsets of a full panel's pixels in a tensor with these pitches (floats)."""
