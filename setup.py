@@ -17,7 +17,7 @@ from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("fastcnn/kernels")
 CSRC = KERNELS / "csrc"
-DRIVERS = ("_op", "_executor", "_conv", "_depthwise", "_pool", "_eltwise", "_loss", "_optim")
+DRIVERS = ("_op", "_executor", "_conv", "_depthwise", "_pool", "_eltwise", "_loss", "_optim", "_load", "_probe")
 
 # Source -> the compiler flags of that one file. `generic` uses the baseline and always builds.
 X86 = {
@@ -30,7 +30,7 @@ ISAS = {"x86_64": X86, "AMD64": X86, "aarch64": ARM64, "arm64": ARM64}
 
 # Never -ffast-math: linking with it changes denormal handling in the whole host process.
 # -O2: at -O3 gcc may move a tile's accumulators from registers to the stack.
-C_FLAGS = ["-O2", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
+C_FLAGS = ["-O2", "-g0", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g"]
 
 

@@ -39,7 +39,7 @@ class Optimizer(Configurable):
     Attributes
     ----------
     iterations : steps done.
-    slots : names of the moment arrays, each of the size of the weights.
+    slots : names of the moment arrays, each of the size of the weights, in the compiled rule's order.
     kernel : name of the compiled rule, or None.
 
     Raises
@@ -323,9 +323,9 @@ class RMSprop(Optimizer):
         self.momentum = self._number("momentum", momentum, high=1.0)
         self.epsilon = self._number("epsilon", epsilon)
         self.centered = bool(centered)
-        used = {"velocity": True, "momentum": self.momentum > 0, "average_gradient": self.centered}
+        used = {"velocity": True, "average_gradient": self.centered, "momentum": self.momentum > 0}
         self.slots = tuple(slot for slot, needed in used.items() if needed)
-        self.kernel = None if self.centered else "rmsprop_momentum" if self.momentum else "rmsprop"
+        self.kernel = "rmsprop" + "_centered" * self.centered + "_momentum" * (self.momentum > 0)
 
     def scalars(self) -> dict[str, float]:
         return {**super().scalars(), "rho": self.rho, "momentum": self.momentum, "epsilon": self.epsilon}

@@ -30,6 +30,7 @@ CASES = [
     ((1, 40, 1, 1), (3, 1), (2, 1), ((2, 0), (0, 0))),  # one column
     ((0, 4, 4, 3), (2, 2), (2, 2), NO_PADS),  # no images
 ]
+FLAGS = [{}, {"minimum": True}, {"relu": True}, {"minimum": True, "relu": True}]
 CHANNELS = (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33)
 EACH_CHANNELS = [((1, 5, 6, c), (2, 2), (2, 2), NO_PADS) for c in CHANNELS] + [
     ((1, 4, 5, c), (3, 3), (2, 2), ((1, 1), (1, 1))) for c in CHANNELS
@@ -177,7 +178,7 @@ def test_framed_notices_a_stray_write():
 
 
 @cases
-@pytest.mark.parametrize("flags", [{}, {"minimum": True}, {"relu": True}, {"minimum": True, "relu": True}], ids=str)
+@pytest.mark.parametrize("flags", FLAGS, ids=str)
 def test_max_pool(machine, shape, pool, strides, pads, flags):
     x = whole_numbers(1, shape)  # few distinct values: many ties
     y, arg = run_max_pool(x, pool, strides, pads, **flags)
@@ -395,8 +396,10 @@ def tensor(*shape):
         (lambda: _pool.MaxPool(tensor(2, 4, 4, 3), tensor(1, 2, 2, 3), (2, 2), (2, 2)), "pools to"),
         (lambda: _pool.AvgPool(tensor(1, 4, 4, 3), tensor(1, 2, 2, 3), (2, 2), (2, 0)), "at least 1"),
         (lambda: _pool.AvgPool(tensor(1, 4, 0, 3), tensor(1, 2, 1, 3), (2, 2), (2, 2)), "at least 1"),
-        (lambda: _pool.AvgPool(tensor(1, 4, 4, 3), tensor(1, 3, 3, 3), (2, 2), (2, 2), ((2, 0), (0, 0))), "padding"),
-        (lambda: _pool.AvgPool(tensor(1, 4, 4, 3), tensor(1, 3, 3, 3), (2, 2), (2, 2), ((0, 0), (-1, 0))), "padding"),
+        (lambda: _pool.AvgPool(tensor(1, 4, 4, 3), tensor(1, 3, 3, 3), (2, 2), (2, 2),
+                               ((2, 0), (0, 0))), "padding"),
+        (lambda: _pool.AvgPool(tensor(1, 4, 4, 3), tensor(1, 3, 3, 3), (2, 2), (2, 2),
+                               ((0, 0), (-1, 0))), "padding"),
         (lambda: _pool.AvgPoolGrad(tensor(1, 1, 1, 3), tensor(1, 4, 4, 3), (5, 5), (1, 1)), "larger than"),
         (lambda: _pool.GlobalAvgPool(tensor(2, 4, 4, 3), tensor(2, 4)), "pools to"),
         (lambda: _pool.MaxPool(tensor(1, 1, 1, 1), tensor(1, 1, 1, 1), (2**16, 2**16), (1, 1),

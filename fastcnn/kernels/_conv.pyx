@@ -18,7 +18,7 @@ import numpy as np
 from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._cpu cimport fc_gather_tile, fc_kernels, fc_outer_tile, table
+from fastcnn.kernels._cpu cimport fc_gather_tile, fc_kernels, fc_outer_tile, fc_pool, table
 from fastcnn.kernels._op cimport Op, Tensor, fc_image, fc_run, fc_task, fc_tensor
 
 IN_PLACE, PADDED, IM2COL = range(3)
@@ -27,6 +27,12 @@ cdef int _IN_PLACE = IN_PLACE, _PADDED = PADDED, _IM2COL = IM2COL
 # A panel's input should stay in a core's L2 beside a block of weights; im2col's patches likewise.
 PANEL_BYTES = 512 << 10
 PANEL_PIXELS = 2048
+# Rows that wait for pooling should stay in the first-level cache, unless the weights are so large that more
+# pixels must share one pass over them.
+STRIP_PIXELS = 28
+SMALL_WEIGHTS = 256 << 10
+# A dense layer is cut into this many units of work if its batch allows.
+DENSE_UNITS = 16
 
 
 # ---------------------------------------------------------------------------------------------------- panels
@@ -94,14 +100,16 @@ cdef class Panel:
 
     x : the tensor read; `grid` = (rows, cols) output pixels; `strides` input pixels between them;
     `origin` = (top, left); `taps` = [(row, column), ...] input pixels from the origin, in the order of k;
-    `width` channels are covered at a time (a group, or a slice of the channels).
+    `width` channels are covered at a time (a group, or a slice of the channels). Bands are whole multiples of
+    `unit` rows.
     """
 
     cdef panel_t c
     cdef readonly Py_ssize_t scratch
     cdef object keep
 
-    def __init__(self, Tensor x, grid, strides, origin, taps, Py_ssize_t width, str algorithm="direct"):
+    def __init__(self, Tensor x, grid, strides, origin, taps, Py_ssize_t width, str algorithm="direct",
+                 Py_ssize_t unit=1):
         cdef panel_t *p = &self.c
         p.x = x.c
         p.rows, p.cols = grid
@@ -112,7 +120,7 @@ cdef class Panel:
         p.depth = p.taps * width
         p.pw = (p.cols - 1) * p.sw + 1 + max((col for _, col in taps), default=0)
         p.mode = self.choose_mode(algorithm)
-        self.choose_size(x.images)
+        self.choose_size(x.images, unit)
         p.ph = (p.band - 1) * p.sh + p.extent
         self.keep = x, self.build_tables(taps)
 
@@ -130,14 +138,14 @@ cdef class Panel:
         padded = 4 * int(p.extent) * int(p.pw) * int(p.width)
         return _IM2COL if padded > max(PANEL_BYTES, 4 * p.cols * p.depth) else _PADDED
 
-    cdef choose_size(self, Py_ssize_t images):
+    cdef choose_size(self, Py_ssize_t images, Py_ssize_t unit):
         cdef panel_t *p = &self.c
         row_bytes = 4 * (p.cols * p.depth if p.mode == _IM2COL else p.pw * p.width)
         step, extent = (1, 1) if p.mode == _IM2COL else (int(p.sh), int(p.extent))
         fit = min(PANEL_BYTES // max(1, ((p.rows - 1) * step + extent) * row_bytes),
                   PANEL_PIXELS // max(1, p.rows * p.cols))
         p.images = max(1, min(fit, images))
-        p.band = p.rows if fit else min(p.rows, max(1, PANEL_BYTES // max(1, step * row_bytes)))
+        p.band = p.rows if fit else min(p.rows, unit * max(1, PANEL_BYTES // max(1, unit * step * row_bytes)))
         if p.mode != _IN_PLACE:
             self.scratch = p.images * ((p.band - 1) * step + extent) * row_bytes
 
@@ -293,6 +301,11 @@ cdef struct gather_t:
     int by_channels                   # items are blocks of output channels, each over all images; else images
     Py_ssize_t n
     Py_ssize_t bands                  # items per image when work is cut finer than images
+    Py_ssize_t splits                 # by_channels: items per block, each a share of the images
+    fc_pool pool                      # max-pooling of the result, windows side by side; kh == 0 without
+    unsigned char *arg                # (n, oh, ow, c) taps of the maxima, or NULL
+    Py_ssize_t strip, pool_scratch    # rows computed before they are pooled; bytes of scratch before their buffer
+    const int *strip_off              # offsets of a strip's pixels in the buffer where they wait
 
 
 cdef void multiply(const gather_t *g, const float *x, const int *xoff, const int *yoff, Py_ssize_t pixels, float *y,
@@ -304,7 +317,9 @@ cdef void multiply(const gather_t *g, const float *x, const int *xoff, const int
     cdef Py_ssize_t tiles = (pixels + k.mr - 1) // k.mr, i, first = 0, last
     t.x, t.w, t.ldw, t.lo, t.hi = x, w, ldw, g.lo, g.hi
     t.koff, t.depth = g.panel.koff, g.panel.depth
-    t.bias = NULL if g.bias == NULL else g.bias + c
+    t.bias = NULL
+    if g.bias != NULL:
+        t.bias = g.bias + c
     t.y = y + c
     t.n = <int>min(<Py_ssize_t>g.weights.nr, g.weights.outputs - j)
     for i in range(tiles):
@@ -329,6 +344,36 @@ cdef inline float *y_pixel(const gather_t *g, const fc_task *task, Py_ssize_t n,
     return fc_image(&g.y, task, n) + g.y_start + row * g.y_row
 
 
+cdef void pool_strip(const gather_t *g, const fc_task *task, const float *buffer, Py_ssize_t n, Py_ssize_t images,
+                     Py_ssize_t row, Py_ssize_t rows) noexcept nogil:
+    """Pool rows [row, row + rows) of some images, which wait in `buffer`."""
+    cdef const fc_pool *p = &g.pool
+    cdef Py_ssize_t i, o, pitch = p.w * p.c
+    cdef void *arg = NULL
+    for i in range(images):
+        for o in range(row // p.kh, (row + rows) // p.kh):
+            if g.arg != NULL:
+                arg = g.arg + ((n + i) * p.oh + o) * p.ow * p.c
+            table().pool.max_row(p, o, buffer + (i * g.strip + o * p.kh - row) * pitch, pitch,
+                                 fc_image(&g.y, task, n + i) + o * g.y.row, arg)
+
+
+cdef void gather_pooled(const gather_t *g, const fc_task *task, Py_ssize_t n, Py_ssize_t images, Py_ssize_t row,
+                        Py_ssize_t band, const float *x) noexcept nogil:
+    """A loaded panel, strip by strip: convolve into a small buffer, pool, write only the pooled values."""
+    cdef const panel_t *p = &g.panel
+    cdef float *buffer = <float *>(task.scratch + g.pool_scratch)
+    cdef Py_ssize_t r = 0, rows, block, ldw
+    cdef const float *w
+    while r < band:
+        rows = min(g.strip, band - r)
+        for block in range(g.weights.blocks):
+            w = block_weights(g, 0, block, &ldw)
+            multiply(g, x + p.xoff[r * p.cols], p.xoff, g.strip_off, images * rows * p.cols, buffer, 0, block, w, ldw)
+        pool_strip(g, task, buffer, n, images, row + r, rows)
+        r += rows
+
+
 cdef void gather_panel(const gather_t *g, const fc_task *task, Py_ssize_t n, Py_ssize_t images, Py_ssize_t row,
                        Py_ssize_t band) noexcept nogil:
     """All output channels of one panel: the panel stays in cache, blocks of weights pass by."""
@@ -338,6 +383,9 @@ cdef void gather_panel(const gather_t *g, const fc_task *task, Py_ssize_t n, Py_
     cdef const float *w
     for group in range(g.weights.groups):
         x = load_panel(p, task, n, images, row, band, group * p.width, p.width, <float *>task.scratch)
+        if g.pool.kh:
+            gather_pooled(g, task, n, images, row, band, x)
+            return
         for block in range(g.weights.blocks):
             w = block_weights(g, group, block, &ldw)
             multiply(g, x, p.xoff, g.yoff, images * band * p.cols, y_pixel(g, task, n, row), group, block, w, ldw)
@@ -362,22 +410,23 @@ cdef void gather_images(const gather_t *g, const fc_task *task) noexcept nogil:
 
 
 cdef void gather_channels(const gather_t *g, const fc_task *task) noexcept nogil:
-    """Some blocks of output channels of all images: the block's weights stay in cache, the panels pass by."""
+    """Some blocks of output channels, each of a share of the images: the weights stay in cache, the panels pass by."""
     cdef const panel_t *p = &g.panel
-    cdef Py_ssize_t item, group, block, n, row, images, ldw
+    cdef Py_ssize_t item, unit, group, block, n, last, row, images, ldw
     cdef float *scratch = <float *>task.scratch
     cdef float *block_scratch = scratch + block_size(&g.weights)
     cdef const float *w
     cdef const float *x
     for item in range(task.begin, task.end):
-        group, block = item // g.weights.blocks, item % g.weights.blocks
+        unit = item // g.splits
+        group, block = unit // g.weights.blocks, unit % g.weights.blocks
         w = block_weights(g, group, block, &ldw)
         if g.weights.transposed and g.weights.packed == NULL:
             pack_block(&g.weights, group, block, scratch)
             w, ldw = scratch, g.weights.nr
-        n = 0
-        while n < g.n:
-            images, row = min(p.images, g.n - n), 0
+        n, last = g.n * (item % g.splits) // g.splits, g.n * (item % g.splits + 1) // g.splits
+        while n < last:
+            images, row = min(p.images, last - n), 0
             while row < p.rows:
                 x = load_panel(p, task, n, images, row, min(p.band, p.rows - row), group * p.width, p.width,
                                block_scratch)
@@ -400,13 +449,16 @@ cdef class Gather(Op):
 
     Items are images; with `bands` > 1, bands of rows, `bands` to an image; with `by_channels`, blocks of output
     channels (for weights larger than the activations). `y_origin` and `y_strides` say which pixels of y the
-    grid's are: phases of a strided input gradient interleave.
+    grid's are: phases of a strided input gradient interleave. With `pool` = (kh, kw) the result is max-pooled over
+    such windows, side by side, before it is written; `arg` (n, oh, ow, oc), uint8 or None, receives the taps of the
+    maxima, and `pool_relu` clamps them at 0.
     """
 
     cdef gather_t c
 
     def __init__(self, Panel panel, Weights weights, Tensor y, bias=None, clamp=(-INFINITY, INFINITY),
-                 y_origin=(0, 0), y_strides=(1, 1), Py_ssize_t bands=1, bint by_channels=False, name="gather"):
+                 y_origin=(0, 0), y_strides=(1, 1), Py_ssize_t bands=1, bint by_channels=False, pool=None, arg=None,
+                 bint pool_relu=False, name="gather"):
         cdef gather_t *g = &self.c
         g.panel, g.weights, g.y = panel.c, weights.c, y.c
         if g.panel.depth != g.weights.taps * g.weights.inner or g.y.c != g.weights.groups * g.weights.outputs:
@@ -423,10 +475,35 @@ cdef class Gather(Op):
             if bias.dtype != np.float32 or bias.size != g.y.c or not bias.flags.c_contiguous:
                 raise ValueError(f"{name}: the bias must be {g.y.c} contiguous float32 values")
             g.bias = <const float *><Py_ssize_t>bias.ctypes.data
+        blocks = g.weights.groups * g.weights.blocks
+        g.splits = max(1, min(g.n // 64, DENSE_UNITS // max(1, blocks)))
         self.scratch = panel.scratch + (4 * block_size(&g.weights) if by_channels else 0)
-        self.items = g.weights.groups * g.weights.blocks if by_channels else g.n * (bands if g.panel.images == 1 else 1)
+        if pool is not None:
+            self.set_pool(pool, arg, pool_relu)
+        self.items = blocks * g.splits if by_channels else g.n * (bands if g.panel.images == 1 else 1)
         self.run, self.args = <fc_run>run_gather, g
-        self.name, self.keep = name, (panel, weights, y, yoff, bias)
+        self.name, self.keep = name, (panel, weights, y, yoff, bias, self.keep)
+
+    cdef set_pool(self, window, arg, relu):
+        cdef gather_t *g = &self.c
+        cdef fc_pool *p = &g.pool
+        p.kh, p.kw = p.sh, p.sw = window
+        p.h, p.w, p.c, p.oh, p.ow = g.panel.rows, g.panel.cols, g.y.c, g.y.h, g.y.w
+        p.relu, p.arg_bytes = relu, 1
+        if p.h != p.oh * p.kh or p.w != p.ow * p.kw or g.weights.groups > 1 or g.by_channels or g.panel.band % p.kh:
+            raise ValueError("pooled convolution: the grid and the pooled output do not fit together")
+        if arg is not None:
+            if arg.dtype != np.uint8 or arg.size != g.n * p.oh * p.ow * p.c or not arg.flags.c_contiguous:
+                raise ValueError("pooled convolution: arg must be contiguous uint8 of the pooled shape")
+            g.arg = <unsigned char *><Py_ssize_t>arg.ctypes.data
+        small = 4 * g.weights.groups * g.weights.blocks * block_size(&g.weights) <= SMALL_WEIGHTS
+        few = -(-STRIP_PIXELS // max(1, p.kh * p.w)) * p.kh
+        g.strip = min(g.panel.band, few) if small and g.panel.images == 1 else g.panel.band
+        strip_off = grid_offsets(g.panel.images, g.strip, p.w, g.strip * p.w * p.c, p.w * p.c, p.c)
+        g.strip_off = table_address(strip_off)
+        g.pool_scratch = (self.scratch + 63) // 64 * 64
+        self.scratch = g.pool_scratch + 4 * g.panel.images * g.strip * p.w * p.c
+        self.keep = (arg, strip_off)
 
 
 # ------------------------------------------------------------------------------------------- weight gradient

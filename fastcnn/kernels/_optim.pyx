@@ -12,14 +12,14 @@ cdef extern from "fc_kernels.h":
     enum: FC_SLOTS_MAX
     enum: FC_SCALARS
     ctypedef struct fc_step_scalars:
-        float decay
+        double decay
     ctypedef struct fc_update:
         Py_ssize_t n
         float *w
         const float *g
         float *slot[FC_SLOTS_MAX]
         float scale
-        fc_step_scalars s
+        fc_step_scalars scalars
 
 ctypedef void (*update_kernel)(const fc_update *u) noexcept nogil
 
@@ -96,12 +96,12 @@ cdef void run_update(const void *op, const fc_task *task) noexcept nogil:
     cdef Py_ssize_t i, k
     for i in range(task.begin, task.end):
         b = &a.blocks[i]
-        u.n, u.w, u.g, u.s = b.length, a.w + b.offset, a.g + b.offset, a.scalars[0]
+        u.n, u.w, u.g, u.scalars = b.length, a.w + b.offset, a.g + b.offset, a.scalars[0]
         for k in range(FC_SLOTS_MAX):
             u.slot[k] = NULL if a.slot[k] == NULL else a.slot[k] + b.offset
         u.scale = 1 if a.scale == NULL else a.scale[b.variable]
         if not b.decay:
-            u.s.decay = 0
+            u.scalars.decay = 0
         a.kernel(&u)
 
 
@@ -109,7 +109,7 @@ cdef class Update(Op):
     """One step of an optimiser; items are blocks of 8192 weights or less.
 
     `w`, `g` and every array of `slots` are flat float32 arrays of one size. `rule` names the update; rules()
-    lists them with the slots and scalars each takes. `scalars` is float32 with 8 elements, in that order,
+    lists them with the slots and scalars each takes. `scalars` is float64 with 8 elements, in that order,
     read at every run: Python refreshes them before each step. `segments` lists (offset, length, variable,
     decay) of the variables to update; weights in no segment stay. First g = clip(g * scale[variable], -clip,
     clip), scale being a float32 array or None; then w -= decay * w where the segment's flag says so; then the
@@ -131,7 +131,7 @@ cdef class Update(Op):
             where = f"{rule} {name}"
             self.a.slot[<Py_ssize_t>k] = <float *><Py_ssize_t>address(where, slot, np.float32, size, True)
         where = f"{rule} scalars"
-        self.a.scalars = <const fc_step_scalars *><Py_ssize_t>address(where, scalars, np.float32, FC_SCALARS)
+        self.a.scalars = <const fc_step_scalars *><Py_ssize_t>address(where, scalars, np.float64, FC_SCALARS)
         if scale is not None:
             variables = max(blocks[:, 2], default=-1) + 1
             if scale.size < variables:

@@ -28,12 +28,26 @@ class MaxPoolGrad(Pool):
 
 class AvgPool(Pool):
     def __init__(
-        self, x: Tensor, y: Tensor, pool: Pair, strides: Pair, pads: Pads = ..., *, count_include_pad: bool = False
+        self,
+        x: Tensor,
+        y: Tensor,
+        pool: Pair,
+        strides: Pair,
+        pads: Pads = ...,
+        *,
+        count_include_pad: bool = False,
     ) -> None: ...
 
 class AvgPoolGrad(Pool):
     def __init__(
-        self, dy: Tensor, dx: Tensor, pool: Pair, strides: Pair, pads: Pads = ..., *, count_include_pad: bool = False
+        self,
+        dy: Tensor,
+        dx: Tensor,
+        pool: Pair,
+        strides: Pair,
+        pads: Pads = ...,
+        *,
+        count_include_pad: bool = False,
     ) -> None: ...
 
 class GlobalMaxPool(MaxPool):

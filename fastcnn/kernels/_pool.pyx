@@ -64,7 +64,7 @@ cdef void clear_rows(const pool_op *op, float *dx, Py_ssize_t begin, Py_ssize_t 
 
 
 cdef void run_grad(const void *args, const fc_task *task) noexcept nogil:
-    """Rows of windows from the top; rows of dx are cleared, as far as windows do not overwrite them, just before."""
+    """Rows of windows from the top; what no window overwrites in their rows of dx is cleared just before."""
     cdef const pool_op *op = <const pool_op *>args
     cdef const fc_pool *size = &op.size
     cdef Py_ssize_t covered = 0 if size.overlap else min(size.w, size.ow * size.kw - size.pl)
@@ -105,8 +105,9 @@ cdef class Pool(Op):
             raise ValueError(f"{self.name}: a window of {pool[0]} x {pool[1]} is too large")
         size.oh = (size.h + top + bottom - size.kh) // size.sh + 1
         size.ow = (size.w + left + right - size.kw) // size.sw + 1
-        if y.shape != (x.images, size.oh, size.ow, size.c):
-            raise ValueError(f"{self.name}: {x.shape} pools to {(x.images, size.oh, size.ow, size.c)}, got {y.shape}")
+        pooled = (x.images, size.oh, size.ow, size.c)
+        if y.shape != pooled:
+            raise ValueError(f"{self.name}: {x.shape} pools to {pooled}, got {y.shape}")
         size.overlap = size.kh != size.sh or size.kw != size.sw  # or gaps, which must be cleared as well
         self.op.x, self.op.y = x.c, y.c
         self.op.kernels = &table().pool
@@ -116,16 +117,16 @@ cdef class Pool(Op):
 
     def _check_axis(self, axis, size, k, stride, before, after):
         if size < 1 or k < 1 or stride < 1:
-            raise ValueError(f"{self.name}: {axis} {size}, window {k} and stride {stride} must all be at least 1")
+            raise ValueError(f"{self.name}: {axis} {size}, window {k} and stride {stride} must be at least 1")
         if not (0 <= before < k and 0 <= after < k):
-            raise ValueError(f"{self.name}: padding {before}, {after} of {axis} must be from 0 to the window's "
-                             f"{k} - 1, or a window could lie wholly in padding")
+            raise ValueError(f"{self.name}: padding {before}, {after} of the {axis} must be 0 to {k - 1}, "
+                             f"less than the window, or a window could lie wholly in padding")
         if size + before + after < k:
-            raise ValueError(f"{self.name}: window of {axis} {k} is larger than the padded image, "
+            raise ValueError(f"{self.name}: window of {axis} {k} is larger than the padded image's "
                              f"{size} + {before} + {after}")
 
     def _bind_arg(self, arg):
-        """Point at the array of indices: uint8 where every index is below 255, which means closed, else int32."""
+        """Point at the array of indices: int32, or uint8 if all are below 255, which means closed."""
         shape = (self.items, self.op.size.oh, self.op.size.ow, self.op.size.c)
         if arg.dtype not in (np.uint8, np.int32) or arg.size != np.prod(shape):
             raise ValueError(f"{self.name}: arg must be uint8 or int32 {shape}, got {arg.dtype} {arg.shape}")
@@ -140,14 +141,15 @@ cdef class Pool(Op):
 
 
 cdef class MaxPool(Pool):
-    """y[n, o, j, c] = the largest pixel of window (o, j), or the smallest if `minimum`; with `relu`, at least 0.
+    """y = the largest pixel of each window, or the smallest if `minimum`; with `relu`, not below 0.
 
-    The first of equal pixels, in row-major order, is the one; a window that holds NaN gives NaN, and the first one
-    is its index. `arg` (n, oh, ow, c), uint8 (windows of up to 255 pixels) or int32, receives the index r*kw + i of
-    the pixel within its window, or -1 (255 as uint8) where `relu` closed it; None computes values only.
+    The first of equal pixels in row-major order is taken; a window that holds NaN gives its first NaN. `arg`
+    (n, oh, ow, c), uint8 (windows of up to 255 pixels) or int32, receives the index r*kw + i of that pixel in
+    its window, or -1 (255 as uint8) where `relu` put 0 in its place; None computes values only.
     """
 
-    def __init__(self, Tensor x, Tensor y, pool, strides, pads=NO_PADS, arg=None, *, minimum=False, relu=False):
+    def __init__(self, Tensor x, Tensor y, pool, strides, pads=NO_PADS, arg=None, *,
+                 minimum=False, relu=False):
         self._set_up(x, y, pool, strides, pads)
         self.op.size.minimum, self.op.size.relu = bool(minimum), bool(relu)
         if arg is not None:
@@ -156,7 +158,7 @@ cdef class MaxPool(Pool):
 
 
 cdef class MaxPoolGrad(Pool):
-    """dx = the sum, over the windows that hold a pixel, of the dy whose `arg` names it. Overwrites all of dx."""
+    """dx = for each pixel, the sum of dy over the windows whose `arg` names it. Overwrites all of dx."""
 
     def __init__(self, Tensor dy, Tensor dx, arg, pool, strides, pads=NO_PADS):
         self._set_up(dx, dy, pool, strides, pads)
@@ -165,7 +167,7 @@ cdef class MaxPoolGrad(Pool):
 
 
 cdef class AvgPool(Pool):
-    """y = the mean of each window, over its pixels inside the image, or over all of them counting padding as 0."""
+    """y = the mean of each window's pixels inside the image, or of all, with padding as zeros."""
 
     def __init__(self, Tensor x, Tensor y, pool, strides, pads=NO_PADS, *, count_include_pad=False):
         self._set_up(x, y, pool, strides, pads)
@@ -174,7 +176,7 @@ cdef class AvgPool(Pool):
 
 
 cdef class AvgPoolGrad(Pool):
-    """dx = the sum, over the windows that hold a pixel, of dy / (what the mean divided by). Overwrites all of dx."""
+    """dx = for each pixel, the sum of dy / count over the windows that hold it. Overwrites all of dx."""
 
     def __init__(self, Tensor dy, Tensor dx, pool, strides, pads=NO_PADS, *, count_include_pad=False):
         self._set_up(dx, dy, pool, strides, pads)
@@ -183,7 +185,7 @@ cdef class AvgPoolGrad(Pool):
 
 
 cdef class GlobalMaxPool(MaxPool):
-    """y (n, c) = the largest pixel of each image and channel; `arg` (n, c) its index, row-major, in the image."""
+    """y (n, c) = the largest pixel of each image; `arg` (n, c), int32, receives its row-major index."""
 
     def __init__(self, Tensor x, Tensor y, arg=None):
         super().__init__(x, y, x.shape[1:3], x.shape[1:3], arg=arg)

@@ -14,18 +14,23 @@ def _taps(window):
     return taps, [(r * window.dh, c * window.dw) for r, c in taps]
 
 
-def _panel(conv: Conv, x, width, algorithm):
+def _panel(conv: Conv, x, width, algorithm, grid=None, unit=1):
     w = conv.window
-    return Panel(x, (w.oh, w.ow), (w.sh, w.sw), (w.top, w.left), _taps(w)[1], width, algorithm)
+    return Panel(x, grid or (w.oh, w.ow), (w.sh, w.sw), (w.top, w.left), _taps(w)[1], width, algorithm, unit)
 
 
 def forward_weights(conv: Conv, w, packed=None) -> Weights:
     return Weights(w, _taps(conv.window)[0], conv.groups, packed=packed)
 
 
-def forward(conv: Conv, x, weights: Weights, y, bias, algorithm, **options) -> Gather:
-    """y = clamp(conv(x, w) + bias)."""
-    return Gather(_panel(conv, x, conv.ic // conv.groups, algorithm), weights, y, bias, **options)
+def forward(conv: Conv, x, weights: Weights, y, bias, algorithm, pool=None, **options) -> Gather:
+    """y = clamp(conv(x, w) + bias), max-pooled over windows of `pool` = (kh, kw) side by side.
+
+    Pixels that no window covers are not computed.
+    """
+    grid, unit = (None, 1) if pool is None else ((y.shape[1] * pool[0], y.shape[2] * pool[1]), pool[0])
+    panel = _panel(conv, x, conv.ic // conv.groups, algorithm, grid, unit)
+    return Gather(panel, weights, y, bias, pool=pool, **options)
 
 
 def weight_grad(conv: Conv, x, dy, dw, db, algorithm, slice_channels=None, **options) -> WeightGrad:

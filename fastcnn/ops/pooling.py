@@ -170,7 +170,8 @@ def _positions(arg, width: int, pool, strides, pads) -> NDArray[np.int64]:
 
 def _windows(shape, pool_size, strides, padding, where):
     """((pool, strides, pads), shape of the result); every window must hold a pixel of the image."""
-    window = Window.resolve(shape[1:3], pool_size, pool_size if strides is None else strides, padding, 1, where)
+    window = Window.resolve(shape[1:3], pool_size, pool_size if strides is None else strides, padding, 1, where,
+                            "pool_size")
     pool = window.kh, window.kw
     if any(max(pad) >= size for pad, size in zip(window.pads, pool, strict=True)):
         raise ValueError(f"{where}: padding {window.pads} must be below the pool_size {pool}, or a window could lie "

@@ -84,6 +84,14 @@ class Buffer:
         """The values as an array (n, h, w, c)."""
         return self.root.array.reshape(self.n, *self.hwc)
 
+    def fill(self, values, where: str) -> None:
+        """Overwrite with what a NumPy layer returned."""
+        values = np.asarray(values)
+        if values.size != self.n * prod(self.hwc) or len(values) != self.n:
+            raise ValueError(f"{where} must return {self.n} samples of {prod(self.hwc)} numbers, got shape "
+                             f"{values.shape}")
+        self.root.array[...] = values.reshape(self.root.array.shape)
+
 
 class ArgBuffer:
     """For each pooled value the tap it came from; whole batch."""
@@ -364,17 +372,15 @@ class Builder:
                 sums.append(_eltwise.Reduce(array, target[0]))
         return sums
 
-    def finish(self, drafts: Sequence[StageDraft]) -> list[Stage]:
-        """The stages of the engine, one per draft."""
+    def finish(self, drafts: Sequence[StageDraft]) -> list[list[Stage]]:
+        """The stages of the engine that each draft becomes."""
         stages = []
         for draft in drafts:
             ops = [op for step in draft.steps for op in step.make()]
-            for op in ops:
-                op.name = getattr(op, "name", "")
             if draft.pipelined:
-                stages.append(Stage(ops, self.n, draft.group, draft.chunk))
+                stages.append([Stage(ops, self.n, draft.group, draft.chunk)])
             else:
-                stages.append([Stage([op], op.items, max(1, op.items // (4 * MAX_GROUPS))) for op in ops])
+                stages.append([Stage([op], op.items, -(-op.items // (2 * MAX_GROUPS))) for op in ops])
         return stages
 
 

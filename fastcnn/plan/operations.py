@@ -87,7 +87,8 @@ class Conv(Operation):
         self.algorithm = "im2col" if algorithm == "im2col" else "direct"
         self.activation, self.pool = "linear", None
         sizes = self.sizes(x, 1)
-        super().__init__([x], sizes.y_shape[1:] if len(x.shape) > 1 else (sizes.oc,), layer, (kernel, bias))
+        shape = sizes.y_shape[1:] if len(kernel.shape) == 4 else (*x.shape[:-1], sizes.oc)
+        super().__init__([x], shape, layer, (kernel, bias))
         if self.algorithm == "direct":
             x.want_halo(forward_halo(sizes.window))
 
@@ -105,7 +106,7 @@ class Conv(Operation):
 
     def absorb_activation(self, activation: Operation) -> bool:
         """Take over a following clamp, if nothing else reads the unclamped values."""
-        if self.activation != "linear" or self.pool or activation.kind not in CLAMPS:
+        if self.activation != "linear" or activation.kind not in CLAMPS or (self.pool and activation.kind != "relu"):
             return False
         self.activation = activation.kind
         take_over(self, activation)
@@ -113,7 +114,8 @@ class Conv(Operation):
 
     def absorb_pool(self, pool: Operation) -> bool:
         """Take over a following max-pooling with windows side by side, for relu(max(x)) = max(relu(x))."""
-        if self.pool or self.is_dense or not pool.is_simple or self.activation not in ("linear", "relu"):
+        if (self.pool or self.is_dense or not pool.is_simple or self.activation not in ("linear", "relu")
+                or self.words.get("groups", 1) > 1):
             return False
         self.pool = pool.window
         take_over(self, pool)
@@ -133,8 +135,8 @@ class Conv(Operation):
 
         def make():
             if self.pool:
-                options.update(pool=window, arg=arg.array if arg else None, conv_shape=conv.y_shape,
-                               clamp=CLAMPS["linear"], pool_relu=self.activation == "relu")
+                options.update(pool=window, arg=arg.array if arg else None, clamp=CLAMPS["linear"],
+                               pool_relu=self.activation == "relu")
             return [passes.forward(conv, x.tensor, weights(), y.tensor, b.value(self.bias), self.algorithm, **options)]
 
         self.step(b, "forward", make, [x], writes, pipelined=not self.is_dense, weight_bytes=self.weight_bytes)
@@ -158,7 +160,8 @@ class Conv(Operation):
             self.step(b, "unpool", lambda: [_pool.MaxPoolGrad(dy.tensor, dz.tensor, arg.array, window, window)],
                       [dy, arg], [dz])
         else:
-            self.step(b, "mask", lambda: [_eltwise.ActivationGrad(self.activation, dy.tensor, y.tensor, dz.tensor)],
+            self.step(b, "mask", lambda: [_eltwise.ActivationGrad(
+                self.activation, dy.tensor, None, y.tensor, dz.tensor)],
                       [dy, y], [dz])
         return dz
 
@@ -234,6 +237,11 @@ class DepthwiseConv(Operation):
         self.activation = "linear"
         self.sizes = (window.sh, window.sw), window.pads, (window.dh, window.dw)
 
+    @property
+    def weights(self):
+        """(kh, kw, channels, filters per channel); a grouped Conv2D's (kh, kw, 1, filters) is the same memory."""
+        return self.kernel.value.reshape(self.window.kh, self.window.kw, self.x.hwc[2], -1)
+
     def absorb_activation(self, activation):
         if self.activation != "linear" or activation.kind not in CLAMPS:
             return False
@@ -244,13 +252,14 @@ class DepthwiseConv(Operation):
     def forward(self, b):
         x, y = b.buffer(self.x), b.buffer(self.y)
         self.step(b, "forward", lambda: [_depthwise.DepthwiseConv(
-            x.tensor, self.kernel.value, b.value(self.bias), y.tensor, *self.sizes, *CLAMPS[self.activation])], [x], [y])
+            x.tensor, self.weights, b.value(self.bias), y.tensor, *self.sizes, *CLAMPS[self.activation])], [x], [y])
 
     def backward(self, b):
         dy, x, y = b.grad(self.y), b.buffer(self.x), b.buffer(self.y)
         if self.activation != "linear":
             dz = b.scratch(self.y.shape)
-            self.step(b, "mask", lambda: [_eltwise.ActivationGrad(self.activation, dy.tensor, y.tensor, dz.tensor)],
+            self.step(b, "mask", lambda: [_eltwise.ActivationGrad(
+                self.activation, dy.tensor, None, y.tensor, dz.tensor)],
                       [dy, y], [dz])
         else:
             dz = dy
@@ -259,13 +268,14 @@ class DepthwiseConv(Operation):
 
             def make():
                 dw, db = parts()
-                return [_depthwise.DepthwiseWeightGrad(x.tensor, dz.tensor, dw.reshape(len(dw), -1), db, *self.sizes)]
+                return [_depthwise.DepthwiseWeightGrad(x.tensor, dz.tensor, dw.reshape(len(dw), -1), db,
+                                                       (self.window.kh, self.window.kw), *self.sizes)]
 
             self.step(b, "weight gradient", make, [x, dz], [], partial=parts)
         if b.wants_gradient(self.x):
             with b.gradient_of(self.x) as dx:
                 self.step(b, "input gradient", lambda: [_depthwise.DepthwiseInputGrad(
-                    dz.tensor, self.kernel.value, dx.tensor, *self.sizes)], [dz], [dx])
+                    dz.tensor, self.weights, dx.tensor, *self.sizes)], [dz], [dx])
 
 
 class MaxPool(Operation):
@@ -357,14 +367,16 @@ class Activation(Operation):
 
     def forward(self, b):
         x, y = b.buffer(self.x), b.buffer(self.y)
-        self.step(b, "forward", lambda: [_eltwise.Activation(self.kind, x.tensor, y.tensor, param=self.param)], [x], [y])
+        self.step(b, "forward", lambda: [_eltwise.Activation(self.kind, x.tensor, y.tensor, self.param)], [x], [y])
 
     def backward(self, b):
         dy = b.grad(self.y)
-        saved = b.buffer(self.x if _eltwise.grad_needs(self.kind) == "x" else self.y)
+        from_x = _eltwise.grad_needs(self.kind) == "x"
+        saved = b.buffer(self.x if from_x else self.y)
         with b.gradient_of(self.x) as dx:
-            self.step(b, "backward", lambda: [_eltwise.ActivationGrad(self.kind, dy.tensor, saved.tensor, dx.tensor,
-                                                                      param=self.param)], [dy, saved], [dx])
+            self.step(b, "backward", lambda: [_eltwise.ActivationGrad(
+                self.kind, dy.tensor, saved.tensor if from_x else None, None if from_x else saved.tensor, dx.tensor,
+                self.param)], [dy, saved], [dx])
 
 
 class Softmax(Operation):
@@ -378,14 +390,13 @@ class Softmax(Operation):
 
     def forward(self, b):
         x, y = b.buffer(self.x), b.buffer(self.y)
-        kernel = _eltwise.LogSoftmax if self.log else _eltwise.Softmax
-        self.step(b, "forward", lambda: [kernel(x.tensor, y.tensor)], [x], [y])
+        self.step(b, "forward", lambda: [_eltwise.Softmax(x.tensor, y.tensor, self.log)], [x], [y])
 
     def backward(self, b):
         dy, y = b.grad(self.y), b.buffer(self.y)
-        kernel = _eltwise.LogSoftmaxGrad if self.log else _eltwise.SoftmaxGrad
         with b.gradient_of(self.x) as dx:
-            self.step(b, "backward", lambda: [kernel(dy.tensor, y.tensor, dx.tensor)], [dy, y], [dx])
+            self.step(b, "backward", lambda: [_eltwise.SoftmaxGrad(dy.tensor, y.tensor, dx.tensor, self.log)],
+                      [dy, y], [dx])
 
 
 class Dropout(Operation):
@@ -393,18 +404,20 @@ class Dropout(Operation):
 
     name = "dropout"
 
-    def __init__(self, x, rate: float, layer=None):
+    def __init__(self, x, rate: float, spatial=False, layer=None):
         super().__init__([x], x.shape, layer)
-        self.rate = rate
+        self.rate, self.spatial = rate, spatial
 
     def forward(self, b):
         x, y, stream = b.buffer(self.x), b.buffer(self.y), b.stream(self)
-        self.step(b, "forward", lambda: [_eltwise.Dropout(x.tensor, y.tensor, self.rate, b.counter, stream)], [x], [y])
+        self.step(b, "forward", lambda: [_eltwise.Dropout(
+            x.tensor, y.tensor, self.rate, b.counter, stream, self.spatial)], [x], [y])
 
     def backward(self, b):
         dy, stream = b.grad(self.y), b.stream(self)
         with b.gradient_of(self.x) as dx:
-            self.step(b, "backward", lambda: [_eltwise.DropoutGrad(dy.tensor, dx.tensor, self.rate, b.counter, stream)],
+            self.step(b, "backward", lambda: [_eltwise.DropoutGrad(
+                dy.tensor, dx.tensor, self.rate, b.counter, stream, self.spatial)],
                       [dy], [dx])
 
 
@@ -444,7 +457,7 @@ class Pad(Operation):
     def backward(self, b):
         dy = b.grad(self.y)
         with b.gradient_of(self.x) as dx:
-            self.step(b, "backward", lambda: [_eltwise.ZeroPadGrad(dy.tensor, dx.tensor, self.pads)], [dy], [dx])
+            self.step(b, "backward", lambda: [_eltwise.Crop(dy.tensor, dx.tensor, self.pads)], [dy], [dx])
 
 
 class Reshape(Operation):

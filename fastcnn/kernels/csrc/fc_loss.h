@@ -22,8 +22,8 @@ typedef struct fc_loss_rows {
 
 typedef struct fc_loss_kernels {
     /* -sum_j t[j] log softmax(x)[j]; right where the first largest x is at the label or at the first
-     * largest target. A label outside [0, c) makes the row's loss and gradient NaN; logits with a NaN are never
-     * right. */
+     * largest target. A label outside [0, c) makes the row's loss and gradient NaN; logits that hold NaN are
+     * never right. */
     void (*softmax_crossentropy)(const fc_loss_rows *r);
 
     /* Means over the row. Cross-entropy of sigmoid(x), right where (p > 1/2) equals the target. */

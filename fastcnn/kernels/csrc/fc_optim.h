@@ -7,27 +7,27 @@
 #define FC_SLOTS_MAX 3
 #define FC_SCALARS 8
 
-/* The scalars of a step; what a..e are is said by the names of the rule. */
+/* The scalars of a step, in double precision because rules need 1 - beta. */
 typedef struct fc_step_scalars {
-    float decay; /* learning rate * weight decay: w -= decay * w before the update */
-    float clip;  /* gradients are limited to [-clip, clip]; infinity for no limit */
-    float rate;  /* learning rate */
-    float a, b, c, d, e;
+    double decay; /* learning rate * weight decay: w -= decay * w before the update */
+    double clip;  /* gradients are limited to [-clip, clip]; infinity for no limit */
+    double rate;  /* learning rate */
+    double own[FC_SCALARS - 3]; /* of the rule, in the order of its names */
 } fc_step_scalars;
 
 typedef struct fc_update {
     ptrdiff_t n;
     float *w;
     const float *g;
-    float *slot[FC_SLOTS_MAX]; /* moments and velocities, as many as the rule has */
+    float *slot[FC_SLOTS_MAX]; /* moments, as many as the rule has */
     float scale;               /* of the gradient, before clipping */
-    fc_step_scalars s;
+    fc_step_scalars scalars;
 } fc_update;
 
 typedef struct fc_rule {
     const char *name;
     const char *slots;   /* their names, in order, separated by spaces */
-    const char *scalars; /* names of a, b, ... */
+    const char *scalars; /* names of its own scalars, likewise */
     void (*update)(const fc_update *u);
 } fc_rule;
 

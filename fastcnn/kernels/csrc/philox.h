@@ -34,7 +34,8 @@ INLINE void philox(vu64 word[2][4], uint64_t seed)
 INLINE void dropout_block(float *out, const fc_dropout *d, uint32_t b)
 {
     for (int l = 0; l < DROPOUT_COUNTERS; l += VLEN) {
-        const vu64 even = (vu64)(lane_numbers() + (int32_t)(b * DROPOUT_COUNTERS + l)); /* in the low halves */
+        /* Seen as 64-bit lanes, the even lanes are the low halves. */
+        const vu64 even = (vu64)(lane_numbers() + (int32_t)(b * DROPOUT_COUNTERS + l));
         const vu64 image = splat_u64(d->image), step = splat_u64(d->step), stream = splat_u64(d->stream);
         vu64 word[2][4] = {{even, image, step, stream}, {even + 1, image, step, stream}};
         philox(word, d->seed);

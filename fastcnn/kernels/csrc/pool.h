@@ -1,7 +1,7 @@
 /* Pooling, one row at a time: images (h, w, c), windows (oh, ow) of (kh, kw) taps; contracts in fc_pool.h.
  *
- * Vectors run over channels. `*_vector` works on n channels, from channel v on, of one pixel; `*_pixel` calls it for
- * all channels, with n = VLEN as a constant, then for the tail. Whole 2 x 2 windows are instances without loops. */
+ * Vectors run over channels. `*_vector` works on n channels, from channel v on, of one pixel; `*_pixel` calls
+ * it for all channels, with n = VLEN as a constant, then for the tail. `two`: a whole 2 x 2 window. */
 #include "vec.h"
 #include "fc_pool.h"
 
@@ -27,32 +27,35 @@ INLINE void store_arg(void *arg, ptrdiff_t at, vi v, int n, const int bytes)
     else store_bytes_part((uint8_t *)arg + at, v, n);
 }
 
-typedef struct span { ptrdiff_t begin, end; } span;
+typedef struct pool_span { ptrdiff_t begin, end; } pool_span;
 
 /* Which of the k taps of a window that starts at pixel `start` are inside an image of `size` pixels. */
-INLINE span taps_inside(ptrdiff_t start, ptrdiff_t k, ptrdiff_t size)
+INLINE pool_span taps_inside(ptrdiff_t start, ptrdiff_t k, ptrdiff_t size)
 {
-    return (span){start < 0 ? -start : 0, start + k > size ? size - start : k};
+    return (pool_span){start < 0 ? -start : 0, start + k > size ? size - start : k};
 }
 
-/* The taps of a window that are inside the image: rows x cols of them, the first `offset` floats into the row and
- * with index `first`. */
-typedef struct window {
+/* The taps of a window that are inside the image: rows x cols of them, the first with index `first` and
+ * `offset` floats into its row. */
+typedef struct pool_window {
     ptrdiff_t offset, rows, cols, first;
-} window;
+} pool_window;
 
-INLINE window window_at(const fc_pool p, span r, ptrdiff_t j)
+INLINE pool_window window_at(const fc_pool p, pool_span r, ptrdiff_t j)
 {
     const ptrdiff_t start = j * p.sw - p.pl;
-    const span i = taps_inside(start, p.kw, p.w);
-    return (window){(start + i.begin) * p.c, r.end - r.begin, i.end - i.begin, r.begin * p.kw + i.begin};
+    const pool_span i = taps_inside(start, p.kw, p.w);
+    return (pool_window){(start + i.begin) * p.c, r.end - r.begin, i.end - i.begin, r.begin * p.kw + i.begin};
 }
 
-INLINE int is_2x2(const window w, ptrdiff_t kw) { return w.rows == 2 && w.cols == 2 && kw == 2 && w.first == 0; }
+INLINE int is_whole_2x2(const pool_window w, ptrdiff_t kw)
+{
+    return w.rows == 2 && w.cols == 2 && kw == 2 && w.first == 0;
+}
 
 /* ---- maximum ---- */
 
-/* The larger of `best` and x in each lane, the first of equals, or the first NaN; `at` is the index of `best`. */
+/* The larger of `best` and x in each lane, the first of equals, or the first NaN; `at` is its index. */
 INLINE void max_tap(vf *best, vi *at, vf x, ptrdiff_t index)
 {
     const vi take = ~(x <= *best) & (*best == *best);
@@ -60,10 +63,10 @@ INLINE void max_tap(vf *best, vi *at, vf x, ptrdiff_t index)
     *at = (take & splat_i((int32_t)index)) | (~take & *at);
 }
 
-INLINE void max_vector(const fc_pool p, const window w, const float *x, ptrdiff_t row, ptrdiff_t v, int n,
-                       float *y, void *arg, const int bytes, const int two)
+INLINE void max_vector(const fc_pool p, const pool_window w, const float *x, ptrdiff_t row, ptrdiff_t v,
+                       int n, float *y, void *arg, const int bytes, const int two)
 {
-    const vi flip = splat_i(p.minimum ? INT32_MIN : 0); /* the minimum is the maximum with all signs flipped */
+    const vi flip = splat_i(p.minimum ? INT32_MIN : 0); /* minimum: the maximum with all signs flipped */
 #define TAP(r, i) (vf)(flip ^ (vi)pool_load(x + (r) * row + (i) * p.c + v, n))
     vf best = TAP(0, 0);
     vi at = splat_i((int32_t)w.first);
@@ -86,8 +89,8 @@ INLINE void max_vector(const fc_pool p, const window w, const float *x, ptrdiff_
     if (bytes) store_arg(arg, v, at, n, bytes);
 }
 
-INLINE void max_pixel(const fc_pool p, const window w, const float *x, ptrdiff_t row, float *y, void *arg,
-                      const int bytes, const int two)
+INLINE void max_pixel(const fc_pool p, const pool_window w, const float *x, ptrdiff_t row, float *y,
+                      void *arg, const int bytes, const int two)
 {
     ptrdiff_t v = 0;
     for (; v + VLEN <= p.c; v += VLEN) max_vector(p, w, x, row, v, VLEN, y, arg, bytes, two);
@@ -97,10 +100,10 @@ INLINE void max_pixel(const fc_pool p, const window w, const float *x, ptrdiff_t
 INLINE void max_row_body(const fc_pool p, ptrdiff_t o, const float *x, ptrdiff_t row, float *y, char *arg,
                          const int bytes)
 {
-    const span r = taps_inside(o * p.sh - p.pt, p.kh, p.h);
+    const pool_span r = taps_inside(o * p.sh - p.pt, p.kh, p.h);
     for (ptrdiff_t j = 0; j < p.ow; j++, y += p.c, arg += bytes * p.c) {
-        const window w = window_at(p, r, j);
-        if (is_2x2(w, p.kw)) max_pixel(p, w, x + w.offset, row, y, arg, bytes, 1);
+        const pool_window w = window_at(p, r, j);
+        if (is_whole_2x2(w, p.kw)) max_pixel(p, w, x + w.offset, row, y, arg, bytes, 1);
         else max_pixel(p, w, x + w.offset, row, y, arg, bytes, 0);
     }
 }
@@ -118,8 +121,8 @@ INLINE void put_grad(const fc_pool p, float *dx, vf g, int n)
     pool_store(dx, p.overlap ? pool_load(dx, n) + g : g, n);
 }
 
-INLINE void max_grad_vector(const fc_pool p, const window w, const float *dy, const void *arg, ptrdiff_t v, int n,
-                            float *dx, ptrdiff_t row, const int bytes, const int two)
+INLINE void max_grad_vector(const fc_pool p, const pool_window w, const float *dy, const void *arg,
+                            ptrdiff_t v, int n, float *dx, ptrdiff_t row, const int bytes, const int two)
 {
     const vi g = (vi)pool_load(dy + v, n), at = load_arg(arg, v, n, bytes);
 #define TAP(r, i, index) \
@@ -136,7 +139,7 @@ INLINE void max_grad_vector(const fc_pool p, const window w, const float *dy, co
 #undef TAP
 }
 
-INLINE void max_grad_pixel(const fc_pool p, const window w, const float *dy, const void *arg, float *dx,
+INLINE void max_grad_pixel(const fc_pool p, const pool_window w, const float *dy, const void *arg, float *dx,
                            ptrdiff_t row, const int bytes, const int two)
 {
     ptrdiff_t v = 0;
@@ -147,10 +150,10 @@ INLINE void max_grad_pixel(const fc_pool p, const window w, const float *dy, con
 INLINE void max_grad_row_body(const fc_pool p, ptrdiff_t o, const float *dy, const char *arg, float *dx,
                               ptrdiff_t row, const int bytes)
 {
-    const span r = taps_inside(o * p.sh - p.pt, p.kh, p.h);
+    const pool_span r = taps_inside(o * p.sh - p.pt, p.kh, p.h);
     for (ptrdiff_t j = 0; j < p.ow; j++, dy += p.c, arg += bytes * p.c) {
-        const window w = window_at(p, r, j);
-        if (is_2x2(w, p.kw)) max_grad_pixel(p, w, dy, arg, dx + w.offset, row, bytes, 1);
+        const pool_window w = window_at(p, r, j);
+        if (is_whole_2x2(w, p.kw)) max_grad_pixel(p, w, dy, arg, dx + w.offset, row, bytes, 1);
         else max_grad_pixel(p, w, dy, arg, dx + w.offset, row, bytes, 0);
     }
 }
@@ -165,14 +168,14 @@ static void pool_max_grad_row(const fc_pool *p, ptrdiff_t o, const float *dy, co
 /* ---- average ---- */
 
 /* What the mean of a window divides by. */
-INLINE vf avg_count(const fc_pool p, const window w)
+INLINE vf avg_count(const fc_pool p, const pool_window w)
 {
     return splat(p.count_padding ? (float)p.kh * (float)p.kw : (float)w.rows * (float)w.cols);
 }
 
 /* Rows are summed first, then added: rounding errors grow with rows + cols, not with rows * cols. */
-INLINE void avg_vector(const fc_pool p, const window w, const float *x, ptrdiff_t row, ptrdiff_t v, int n, float *y,
-                       const int two)
+INLINE void avg_vector(const fc_pool p, const pool_window w, const float *x, ptrdiff_t row, ptrdiff_t v,
+                       int n, float *y, const int two)
 {
 #define TAP(r, i) pool_load(x + (r) * row + (i) * p.c + v, n)
     vf sum = splat(0);
@@ -189,7 +192,8 @@ INLINE void avg_vector(const fc_pool p, const window w, const float *x, ptrdiff_
     pool_store(y + v, sum / avg_count(p, w), n);
 }
 
-INLINE void avg_pixel(const fc_pool p, const window w, const float *x, ptrdiff_t row, float *y, const int two)
+INLINE void avg_pixel(const fc_pool p, const pool_window w, const float *x, ptrdiff_t row, float *y,
+                      const int two)
 {
     ptrdiff_t v = 0;
     for (; v + VLEN <= p.c; v += VLEN) avg_vector(p, w, x, row, v, VLEN, y, two);
@@ -199,16 +203,16 @@ INLINE void avg_pixel(const fc_pool p, const window w, const float *x, ptrdiff_t
 static void pool_avg_row(const fc_pool *sizes, ptrdiff_t o, const float *x, ptrdiff_t row, float *y)
 {
     const fc_pool p = *sizes;
-    const span r = taps_inside(o * p.sh - p.pt, p.kh, p.h);
+    const pool_span r = taps_inside(o * p.sh - p.pt, p.kh, p.h);
     for (ptrdiff_t j = 0; j < p.ow; j++, y += p.c) {
-        const window w = window_at(p, r, j);
-        if (is_2x2(w, p.kw)) avg_pixel(p, w, x + w.offset, row, y, 1);
+        const pool_window w = window_at(p, r, j);
+        if (is_whole_2x2(w, p.kw)) avg_pixel(p, w, x + w.offset, row, y, 1);
         else avg_pixel(p, w, x + w.offset, row, y, 0);
     }
 }
 
-INLINE void avg_grad_vector(const fc_pool p, const window w, const float *dy, ptrdiff_t v, int n, float *dx,
-                            ptrdiff_t row)
+INLINE void avg_grad_vector(const fc_pool p, const pool_window w, const float *dy, ptrdiff_t v, int n,
+                            float *dx, ptrdiff_t row)
 {
     const vf g = pool_load(dy + v, n) / avg_count(p, w);
     for (ptrdiff_t r = 0; r < w.rows; r++)
@@ -218,9 +222,9 @@ INLINE void avg_grad_vector(const fc_pool p, const window w, const float *dy, pt
 static void pool_avg_grad_row(const fc_pool *sizes, ptrdiff_t o, const float *dy, float *dx, ptrdiff_t row)
 {
     const fc_pool p = *sizes;
-    const span r = taps_inside(o * p.sh - p.pt, p.kh, p.h);
+    const pool_span r = taps_inside(o * p.sh - p.pt, p.kh, p.h);
     for (ptrdiff_t j = 0; j < p.ow; j++, dy += p.c) {
-        const window w = window_at(p, r, j);
+        const pool_window w = window_at(p, r, j);
         ptrdiff_t v = 0;
         for (; v + VLEN <= p.c; v += VLEN) avg_grad_vector(p, w, dy, v, VLEN, dx + w.offset, row);
         if (v < p.c) avg_grad_vector(p, w, dy, v, (int)(p.c % VLEN), dx + w.offset, row);

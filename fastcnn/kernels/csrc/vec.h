@@ -73,8 +73,9 @@ typedef uint8_t vb __attribute__((vector_size(VLEN)));
 INLINE vb low_bytes(vi v)
 {
     const __m256i words = _mm256_packs_epi32((__m256i)(v & 255), (__m256i)(v & 255));
-    const __m256i bytes = _mm256_packus_epi16(words, words); /* lanes 0 to 3 below, 4 to 7 above */
-    return (vb)_mm_cvtsi128_si64(_mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)));
+    const __m256i bytes = _mm256_packus_epi16(words, words); /* lanes 0 to 3 low, 4 to 7 high */
+    const __m128i low = _mm256_castsi256_si128(bytes), high = _mm256_extracti128_si256(bytes, 1);
+    return (vb)_mm_cvtsi128_si64(_mm_unpacklo_epi32(low, high));
 }
 #else
 INLINE vb low_bytes(vi v) { return __builtin_convertvector(v, vb); }

@@ -1,0 +1,102 @@
+"""What users give to fit, evaluate and predict, as arrays the engine can read and batches of sample numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn.kernels._load import DTYPES
+
+
+def as_list(value, count: int, what: str) -> list[Any]:
+    """`value` as a list of `count` arrays."""
+    values = list(value) if isinstance(value, (list, tuple)) and (count > 1 or is_list_of_arrays(value)) else [value]
+    if len(values) != count:
+        raise ValueError(f"{what}: expected {count} array{'s' * (count > 1)}, got {len(values)}")
+    return values
+
+
+def is_list_of_arrays(value) -> bool:
+    return bool(value) and all(isinstance(v, np.ndarray) for v in value)
+
+
+def prepare_input(value, shape, where: str, check_finite: bool = False) -> np.ndarray:
+    """One input as a C-contiguous array (samples, ...) of a dtype the engine loads.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For values that are not numbers, do not fit the model's input `shape` (None first), or are not finite.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{where}: x must hold real numbers, got dtype {array.dtype}"
+                        + ("; are the samples of equal shape?" if array.dtype.kind == "O" else ""))
+    if array.ndim != len(shape) or tuple(array.shape[1:]) != tuple(shape[1:]):
+        raise ValueError(f"{where}: the model expects x of shape {shape}, got {array.shape}" + _hint(array, shape))
+    if array.dtype not in DTYPES:
+        array = array.astype(np.float32)
+    array = np.ascontiguousarray(array)
+    if check_finite and array.dtype.kind == "f" and not np.isfinite(array.sum()) and not np.isfinite(array).all():
+        at = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"{where}: x holds {array[at]} at {at}; clean the data first, for instance with "
+                         f"numpy.nan_to_num")
+    return array
+
+
+def _hint(array, shape) -> str:
+    if array.shape == tuple(shape[1:]):
+        return "; one sample alone needs a batch axis: x[None]"
+    if array.ndim == len(shape) - 1 and shape[-1] == 1 and array.shape[1:] == tuple(shape[1:-1]):
+        return "; add the channel axis: x[..., None]"
+    if array.ndim == 4 and array.shape[1] == shape[-1] and tuple(array.shape[2:]) == tuple(shape[1:3]):
+        return "; the channels come last here: x.transpose(0, 2, 3, 1)"
+    return ""
+
+
+def check_lengths(arrays: Sequence[np.ndarray], names: Sequence[str], where: str) -> int:
+    """The common number of samples."""
+    lengths = {len(a) for a in arrays}
+    if len(lengths) > 1:
+        found = ", ".join(f"{name} has {len(a)}" for name, a in zip(names, arrays, strict=True))
+        raise ValueError(f"{where}: all arrays must have the same number of samples, but {found}")
+    return lengths.pop()
+
+
+def check_count(value, name: str, where: str, least: int = 1) -> int:
+    """An int of at least `least`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{where}: {name} must be an int, got {value!r}")
+    if value < least:
+        raise ValueError(f"{where}: {name} must be at least {least}, got {value}")
+    return int(value)
+
+
+def slices(samples: int, batch_size: int) -> Iterator[tuple[int, int]]:
+    """(first, last) of each batch; the last may be smaller."""
+    for first in range(0, samples, batch_size):
+        yield first, min(first + batch_size, samples)
+
+
+def sample_weights(sample_weight, class_weight, targets, samples: int, where: str) -> np.ndarray | None:
+    """One float32 weight per sample from Keras's two arguments, or None."""
+    if sample_weight is None and class_weight is None:
+        return None
+    weights = np.ones(samples, np.float32)
+    if sample_weight is not None:
+        given = np.asarray(sample_weight)
+        if given.shape != (samples,) or given.dtype.kind not in "fiub":
+            raise ValueError(f"{where}: sample_weight must be {samples} numbers, got {given.dtype} {given.shape}")
+        weights *= given.astype(np.float32)
+    if class_weight is not None:
+        labels = targets if targets.dtype == np.int32 else targets.argmax(-1)
+        if labels.ndim != 1:
+            raise ValueError(f"{where}: class_weight needs one label per sample; use sample_weight")
+        table = np.ones(int(labels.max(initial=0)) + 1, np.float32)
+        for label, weight in dict(class_weight).items():
+            if 0 <= label < len(table):
+                table[label] = weight
+        weights *= table[labels]
+    return weights

@@ -1,0 +1,76 @@
+"""Reads a batch from the user's array into the plan: picks samples, converts to float32, leaves the halo alone."""
+
+import numpy as np
+
+from libc.string cimport memcpy
+
+from fastcnn.kernels._op cimport Op, Tensor, fc_image, fc_run, fc_task, fc_tensor
+
+DTYPES = (np.dtype(np.float32), np.dtype(np.uint8), np.dtype(np.float64))
+
+
+cdef struct load_t:
+    fc_tensor x
+    const char *source         # (samples, h*w*c), C-contiguous
+    Py_ssize_t item_bytes      # of one number
+    int kind                   # index in DTYPES
+    const Py_ssize_t *samples  # which sample each image is, or NULL: first, first + 1, ...
+    Py_ssize_t first
+
+
+cdef void load_row(const load_t *a, const char *source, float *dst, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t i
+    if a.kind == 0:
+        memcpy(dst, source, count * sizeof(float))
+    elif a.kind == 1:
+        for i in range(count):
+            dst[i] = (<const unsigned char *>source)[i]
+    else:
+        for i in range(count):
+            dst[i] = <float>(<const double *>source)[i]
+
+
+cdef void run_load(const void *args, const fc_task *task) noexcept nogil:
+    cdef const load_t *a = <const load_t *>args
+    cdef Py_ssize_t n, row, sample, pixels = a.x.w * a.x.c
+    for n in range(task.begin, task.end):
+        sample = a.first + n if a.samples == NULL else a.samples[n]
+        for row in range(a.x.h):
+            load_row(a, a.source + (sample * a.x.h + row) * pixels * a.item_bytes, fc_image(&a.x, task, n) + row * a.x.row,
+                     pixels)
+
+
+cdef class Load(Op):
+    """Fills x from the array last given to `point_at`; items are images."""
+
+    cdef load_t c
+    cdef object source, samples
+
+    def __init__(self, Tensor x, name="load"):
+        self.c.x = x.c
+        self.items = x.images
+        self.run, self.args = <fc_run>run_load, &self.c
+        self.name, self.keep = name, x
+
+    def point_at(self, source, samples=None, Py_ssize_t first=0):
+        """Read from `source` (samples, ...), C-contiguous, of a dtype in DTYPES: the `samples` (an intp array of as
+        many indices as images), or those from `first` on. Raises IndexError if one is not there."""
+        cdef load_t *a = &self.c
+        if not source.flags.c_contiguous or source.dtype not in DTYPES:
+            raise ValueError(f"Load: expected a contiguous array of {[d.name for d in DTYPES]}, got {source.dtype}")
+        if source.size != len(source) * a.x.h * a.x.w * a.x.c:
+            raise ValueError(f"Load: expected samples of {a.x.h * a.x.w * a.x.c} numbers, got shape {source.shape}")
+        if samples is not None:
+            if samples.dtype != np.intp or samples.size != self.items or not samples.flags.c_contiguous:
+                raise ValueError(f"Load: expected {self.items} intp indices")
+            if self.items and not 0 <= samples.min() <= samples.max() < len(source):
+                raise IndexError("Load: sample index out of range")
+            a.samples = <const Py_ssize_t *><Py_ssize_t>samples.ctypes.data
+        else:
+            if first < 0 or first + self.items > len(source):
+                raise IndexError("Load: sample index out of range")
+            a.samples = NULL
+        a.kind = DTYPES.index(source.dtype)
+        a.item_bytes, a.first = source.dtype.itemsize, first
+        a.source = <const char *><Py_ssize_t>source.ctypes.data
+        self.source, self.samples = source, samples

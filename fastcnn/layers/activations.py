@@ -1,0 +1,154 @@
+"""Element-wise activations and softmax, as layers and as the `activation` argument of others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastcnn.errors import unknown_name
+from fastcnn.layers.base import Layer
+from fastcnn.layers.declared import DeclaredLayer
+from fastcnn.plan import operations
+from fastcnn.utils import real_number
+
+if TYPE_CHECKING:
+    from fastcnn.plan.lowering import Lowering
+    from fastcnn.plan.operations import Value
+
+SOFTMAXES = ("softmax", "log_softmax")
+ACTIVATIONS = ("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "sigmoid", "tanh", "softplus",
+               "softsign", "silu", "swish", "hard_sigmoid", "hard_swish", "mish", *SOFTMAXES)
+
+
+def activation_name(activation: Any, where: str) -> str:
+    """The name of an activation, 'linear' for None.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    TypeError
+        For anything but a name.
+    """
+    if activation is None:
+        return "linear"
+    if not isinstance(activation, str):
+        raise TypeError(f"{where}: activation must be a name such as 'relu', got {activation!r}; put a "
+                        f"layer such as LeakyReLU, or one of your own, after this one instead")
+    if activation not in ACTIVATIONS:
+        raise unknown_name("activation", activation, ACTIVATIONS, where)
+    return activation
+
+
+def lower_activation(plan: Lowering, x: Value, kind: str, layer: Layer, param: float | None = None) -> Value:
+    """`x` after the activation named `kind`; `param` is the slope of 'leaky_relu' or the alpha of 'elu'."""
+    if kind == "linear":
+        return x
+    if kind in SOFTMAXES:
+        return plan.add(operations.Softmax(x, log=kind == "log_softmax", layer=layer))
+    return plan.add(operations.Activation(x, kind, param, layer=layer))
+
+
+class Activation(DeclaredLayer):
+    """y = f(x) for an activation given by name.
+
+    Parameters
+    ----------
+    activation : 'linear', 'relu', 'relu6', 'leaky_relu' (slope 0.2), 'elu', 'selu', 'gelu' (with erf),
+        'sigmoid', 'tanh', 'softplus', 'softsign', 'silu' or 'swish', 'hard_sigmoid', 'hard_swish', 'mish',
+        and over the last axis 'softmax' or 'log_softmax'.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an unknown name, or a function.
+    """
+
+    def __init__(self, activation: str | None, input_shape: Any = None, name: str | None = None) -> None:
+        super().__init__(input_shape, name)
+        self.activation = activation_name(activation, self.name)
+
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        return lower_activation(plan, x, self.activation, self)
+
+
+class ReLU(DeclaredLayer):
+    """y = max(x, 0), or with the options min(x, max_value), and negative_slope * x for x < 0.
+
+    Parameters
+    ----------
+    max_value : None, or 6 for ReLU6.
+    negative_slope : 0 or more; a slope and a `max_value` together are refused.
+    """
+
+    def __init__(self, max_value: float | None = None, negative_slope: float = 0.0, input_shape: Any = None,
+                 name: str | None = None) -> None:
+        super().__init__(input_shape, name)
+        if max_value not in (None, 6):
+            raise ValueError(f"{self.name}: max_value must be None or 6, got {max_value!r}; use one of "
+                             f"them, or write a layer of your own")
+        self.max_value = None if max_value is None else 6.0
+        self.negative_slope = real_number(negative_slope, "negative_slope", self.name, low=0.0)
+        if self.max_value and self.negative_slope:
+            raise ValueError(f"{self.name}: expected max_value or negative_slope, got both ({max_value!r} "
+                             f"and {negative_slope!r}); leave one out")
+
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        if self.negative_slope:
+            return lower_activation(plan, x, "leaky_relu", self, self.negative_slope)
+        return lower_activation(plan, x, "relu6" if self.max_value else "relu", self)
+
+
+class LeakyReLU(DeclaredLayer):
+    """y = x for x >= 0, negative_slope * x below (Maas, Hannun & Ng, 2013).
+
+    Parameters
+    ----------
+    negative_slope : 0 or more.
+    """
+
+    def __init__(self, negative_slope: float = 0.3, input_shape: Any = None, name: str | None = None) -> None:
+        super().__init__(input_shape, name)
+        self.negative_slope = real_number(negative_slope, "negative_slope", self.name, low=0.0)
+
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        return lower_activation(plan, x, "leaky_relu", self, self.negative_slope)
+
+
+class ELU(DeclaredLayer):
+    """y = x for x >= 0, alpha * (exp(x) - 1) below (Clevert, Unterthiner & Hochreiter, 2016).
+
+    Parameters
+    ----------
+    alpha : 0 or more.
+    """
+
+    def __init__(self, alpha: float = 1.0, input_shape: Any = None, name: str | None = None) -> None:
+        super().__init__(input_shape, name)
+        self.alpha = real_number(alpha, "alpha", self.name, low=0.0)
+
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        return lower_activation(plan, x, "elu", self, self.alpha)
+
+
+class Softmax(DeclaredLayer):
+    """y = exp(x) / sum of exp(x) over the last axis.
+
+    Parameters
+    ----------
+    axis : the last axis, as -1 or by its number; another one raises ValueError.
+    """
+
+    def __init__(self, axis: int = -1, input_shape: Any = None, name: str | None = None) -> None:
+        super().__init__(input_shape, name)
+        if not isinstance(axis, int) or isinstance(axis, bool):
+            raise TypeError(f"{self.name}: axis must be a whole number, got {axis!r}; use -1, the last axis")
+        self.axis = axis
+
+    def check_input(self, input_shape: Any) -> None:
+        super().check_input(input_shape)
+        if len(input_shape) < 2 or self.axis not in (-1, len(input_shape) - 1):
+            raise ValueError(f"{self.name}: expected axis to be the last one of an input of 2 axes or more, "
+                             f"got axis={self.axis} for an input of shape {tuple(input_shape)}; use axis=-1")
+
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        return lower_activation(plan, x, "softmax", self)

@@ -1,0 +1,50 @@
+"""Checks of what users hand to layers; errors name the layer, what was expected and what came."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[Any, ...]  # whole numbers, None for the batch
+
+
+def positive_int(value: Any, what: str, where: str) -> int:
+    """`value` as an int of 1 or more; TypeError or ValueError names `where` and `what`."""
+    message = f"{where}: {what} must be a whole number of 1 or more, got {value!r}"
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(message)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(message) from None
+    if number < 1:
+        raise ValueError(message)
+    return number
+
+
+def flag(value: Any, what: str, where: str) -> bool:
+    """`value` as a bool; TypeError for anything else."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{where}: {what} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def sample_shape(shape: Any, what: str, where: str) -> tuple[int, ...]:
+    """The shape of one sample, without the batch axis, as a tuple of positive ints.
+
+    Raises
+    ------
+    TypeError
+        When `shape` is no tuple or list of whole numbers.
+    ValueError
+        When a size is unknown (None) or below 1.
+    """
+    if not isinstance(shape, (tuple, list)) or not shape:
+        hint = f"; write ({shape},)" if isinstance(shape, int) else ""
+        raise TypeError(f"{where}: {what} must be a tuple such as (28, 28, 1) or (784,), got {shape!r}{hint}")
+    if None in shape:
+        raise ValueError(f"{where}: {what} must have known sizes and no batch axis, got {tuple(shape)}; "
+                         f"leave the batch out and give every size of one sample, such as (28, 28, 1)")
+    return tuple(positive_int(size, f"every size in {what}", where) for size in shape)

@@ -1,0 +1,161 @@
+"""A plan: one pass over a batch of fixed size, compiled for the engine.
+
+`Plan.run` does the pass; while nothing changes it allocates nothing and calls Python once per segment (one, unless
+NumPy layers or gradient clipping split it). Plans are immutable: another batch size is another plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastcnn.graph import Graph
+from fastcnn.kernels import _eltwise, _optim
+from fastcnn.kernels._executor import Program, Stage
+from fastcnn.kernels._load import Load
+from fastcnn.plan.builder import Builder
+from fastcnn.plan.losses import LossIO, add_loss, take_final_activation
+from fastcnn.plan.lowering import lower
+from fastcnn.store import Store
+
+
+class Plan:
+    """Forward pass over `n` samples; with `losses` also their values; with `optimizer` a whole training step.
+
+    inputs : `Load` ops, to be pointed at the batch before a run.
+    outputs : arrays (n, ...) that hold the predictions after a run.
+    losses : a `LossIO` per output, or empty.
+    """
+
+    def __init__(self, graph: Graph, n: int, store: Store, losses: Sequence[Any] = (), loss_weights=None,
+                 optimizer=None, training: bool = False, weighted: bool = False, counter: np.ndarray | None = None):
+        self.n, self.store, self.optimizer = n, store, optimizer
+        train = optimizer is not None
+        ops, inputs, outputs = lower(graph, training or train)
+        logits = list(outputs)
+        for i, loss in enumerate(losses):
+            ops, logits[i] = take_final_activation(ops, outputs[i], loss)
+        b = self.builder = Builder(n, training or train, inputs, outputs, store.gradient_views())
+        if counter is not None:
+            b.counter = counter
+        for i, value in enumerate(inputs):
+            buffer = b.buffer(value)
+            b.step(f"load input {i}", lambda buffer=buffer: self._load(buffer), [], [buffer])
+        self.inputs: list[Load] = []
+        b.find_gradients(ops)
+        for op in ops:
+            op.forward(b)
+        self.losses: list[LossIO] = [add_loss(b, loss, logits[i], outputs[i], weighted, train)
+                                     for i, loss in enumerate(losses)]
+        if train:
+            for op in reversed(ops):
+                if b.wants_gradient(op.y):
+                    op.backward(b)
+        self._compile(b, train)
+        self.outputs = [b.buffer(value).view.reshape(n, *value.shape) for value in outputs]
+
+    def _load(self, buffer):
+        load = Load(buffer.tensor)
+        self.inputs.append(load)
+        return [load]
+
+    def _compile(self, b: Builder, train: bool) -> None:
+        drafts = b.draft_stages()
+        self.activation_bytes, local = b.assign_memory(drafts)
+        sums = b.assign_gradients(drafts) if train else []
+        self.steps = [(step.name, step.layer) for draft in drafts for step in draft.steps]
+        segments: list[Any] = [stages_of(b.packs)]
+        self.pack_stages = len(segments[0])
+        for draft, stages in zip(drafts, b.finish(drafts), strict=True):
+            if draft.python:
+                segments += [draft.steps[0].python, []]
+            else:
+                segments[-1].extend(stages)
+        segments[-1].extend(stages_of(sums))
+        if train:
+            self._add_update(segments)
+        self._link(segments, local)
+
+    def _add_update(self, segments: list[Any]) -> None:
+        """Regularisers, clipping and the optimiser's rule."""
+        store, optimizer = self.store, self.optimizer
+        penalties = [(v, store.view(store.gradients, v)) for v in store.variables
+                     if v.trainable and v.regularizer is not None]
+        if penalties:
+            def add_penalties():
+                for variable, gradient in penalties:
+                    gradient += variable.regularizer.gradient(variable.value)
+            segments += [add_penalties, []]
+        self.scalars = np.zeros(8)
+        self.scale = np.ones(max(1, len(store.variables)), np.float32)
+        trainable = store.segments()
+        clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
+        if clips:
+            norm = _optim.SquaredNorm(store.gradients, trainable)
+            segments[-1].extend(stages_of([norm]))
+            segments += [lambda: self._set_scale(norm.per_variable(len(store.variables))), []]
+        if optimizer.kernel is None:
+            segments += [self._update_in_numpy, []]
+            return
+        self.scalar_names = _optim.rules()[optimizer.kernel][1]
+        slots = [store.slots[name] for name in optimizer.slots]
+        update = _optim.Update(optimizer.kernel, store.values, store.gradients, slots, self.scalars, trainable, self.scale)
+        segments[-1].extend(stages_of([update]))
+
+    def _set_scale(self, squares: np.ndarray) -> None:
+        """Factors that bring each variable's gradient, or all of them together, to the norm asked for."""
+        optimizer = self.optimizer
+        limit = optimizer.clipnorm or optimizer.global_clipnorm
+        norms = np.sqrt(squares if optimizer.clipnorm else squares.sum())
+        self.scale[...] = limit / np.maximum(norms, limit)
+
+    def _update_in_numpy(self) -> None:
+        store, optimizer = self.store, self.optimizer
+        for variable in store.variables:
+            if variable.trainable:
+                w, g = (store.view(flat, variable) for flat in (store.values, store.gradients))
+                g = g * self.scale[store.variables.index(variable)]
+                if optimizer.clipvalue is not None:
+                    g = np.clip(g, -optimizer.clipvalue, optimizer.clipvalue)
+                optimizer.update(w, g, {name: store.view(flat, variable) for name, flat in store.slots.items()})
+
+    def _link(self, segments: Sequence[Any], local: int) -> None:
+        """One program for all stages, and the order of its parts and of the Python calls between them."""
+        stages: list[Stage] = []
+        self.calls: list[Callable[[], None] | tuple[int, int]] = []
+        for segment in segments:
+            if callable(segment):
+                self.calls.append(segment)
+            elif segment:
+                self.calls.append((len(stages), len(stages) + len(segment)))
+                stages += segment
+        self.program = Program(stages, local)
+
+    def run(self, repack: bool = True) -> None:
+        """The whole pass. `repack=False` when the weights are those of the last run."""
+        if self.optimizer is not None:
+            self._refresh_scalars()
+        for call in self.calls:
+            if isinstance(call, tuple):
+                first, last = call
+                self.program.run(first if repack else max(first, self.pack_stages), last)
+            else:
+                call()
+        if self.optimizer is not None:
+            self.optimizer.iterations += 1
+            self.builder.counter[1] += 1
+
+    def _refresh_scalars(self) -> None:
+        if self.optimizer.kernel is None:
+            return
+        values = self.optimizer.scalars()
+        values.update(rate=values["learning_rate"], clip=self.optimizer.clipvalue or np.inf)
+        for i, name in enumerate(self.scalar_names):
+            self.scalars[i] = values[name]
+
+
+def stages_of(ops: Sequence[Any]) -> list[Stage]:
+    """Independent ops, all but the last without a barrier."""
+    return [Stage([op], op.items, max(1, op.items // 32), barrier=op is ops[-1]) for op in ops]

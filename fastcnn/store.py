@@ -1,0 +1,60 @@
+"""The weights of a model as one flat array, with their gradients and the optimiser's moments beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastcnn.layers.base import Variable
+
+ALIGN = 16  # floats: every variable starts on a cache line
+
+
+class Store:
+    """Variables placed one after another in `values`; `gradients` and each slot have the same layout.
+
+    A variable that another model took into its own store is taken back, with its present value, by `adopt`.
+    """
+
+    def __init__(self, variables: Sequence[Variable]):
+        self.variables = list(variables)
+        self.offsets: dict[Variable, int] = {}
+        size = 0
+        for variable in self.variables:
+            self.offsets[variable] = size
+            size += -(-variable.value.size // ALIGN) * ALIGN
+        self.values = aligned_zeros(size)
+        self.gradients = aligned_zeros(size)
+        self.slots: dict[str, np.ndarray] = {}
+        self.views = {v: self.view(self.values, v) for v in self.variables}
+        self.adopt()
+
+    def view(self, flat: np.ndarray, variable: Variable) -> np.ndarray:
+        """A variable's part of a flat array, in its shape."""
+        start = self.offsets[variable]
+        return flat[start: start + variable.value.size].reshape(variable.shape)
+
+    def gradient_views(self) -> dict[Variable, np.ndarray]:
+        return {v: self.view(self.gradients, v) for v in self.variables}
+
+    def adopt(self) -> bool:
+        """Make every variable's value a view of `values`; whether any was elsewhere."""
+        moved = False
+        for variable, view in self.views.items():
+            if variable.value is not view:
+                view[...] = variable.value
+                variable.value = view
+                moved = True
+        return moved
+
+    def segments(self) -> list[tuple[int, int, int, bool]]:
+        """(offset, length, number, decays) of the trainable variables."""
+        return [(self.offsets[v], v.value.size, i, True) for i, v in enumerate(self.variables) if v.trainable]
+
+
+def aligned_zeros(size: int) -> np.ndarray:
+    """float32 zeros that start on a cache line."""
+    memory = np.zeros(size + ALIGN, np.float32)
+    start = -(memory.ctypes.data // 4) % ALIGN
+    return memory[start: start + size]
