@@ -318,6 +318,56 @@ def test_weight_gradient_by_channels(x_shape, w_shape, strides, padding, groups,
     assert_same(db[0], p.dy.sum((0, 1, 2), dtype=float))
 
 
+@pytest.mark.parametrize("n", (1, 127, 128, 1100))
+@pytest.mark.parametrize("ic, oc", ((7, 5), (5, 70)))
+def test_dense_batches_are_split(n, ic, oc, threads, rng):
+    """Large batches are cut into shares of the images as well as into blocks of outputs."""
+    x, w, b = small_ints(rng, (n, ic)), small_ints(rng, (ic, oc)), small_ints(rng, (oc,))
+    want = x.astype(float) @ w + b
+    assert_same(gather(x, w, b, by_channels=True), want)
+    conv = Conv.resolve((n, 1, 1, ic), (1, 1, ic, oc), 1, "valid", 1, 1, "conv")
+    (y, check), shape = guarded((n, oc)), (n, 1, 1)
+    op = passes.forward(conv, Tensor((*shape, ic), x), passes.forward_weights(conv, w[None, None]),
+                        Tensor((*shape, oc), y), b, "direct", by_channels=True)
+    run_op(op)
+    check()
+    assert_same(y, want)
+
+
+# ---- max-pooling in the same pass
+
+POOLED = [
+    # x, w, strides, padding, pool
+    ((3, 8, 8, 5), (3, 3, 5, 20), 1, "same", (2, 2)),
+    ((2, 9, 11, 4), (3, 3, 4, 37), 1, "same", (2, 2)),  # a row and a column are left over
+    ((2, 12, 9, 3), (2, 3, 3, 6), (1, 2), "valid", (3, 2)),
+    ((1, 30, 16, 8), (3, 3, 8, 8), 1, "same", (2, 4)),
+    ((1, 6, 6, 2), (1, 1, 2, 3), 1, "valid", (6, 6)),
+    ((0, 8, 8, 5), (3, 3, 5, 20), 1, "same", (2, 2)),
+]
+
+
+@pytest.mark.parametrize("x_shape, w_shape, strides, padding, pool", POOLED)
+@pytest.mark.parametrize("algorithm", ("direct", "im2col"))
+@pytest.mark.parametrize("relu", (False, True), ids=("plain", "relu"))
+def test_pooled_convolution(x_shape, w_shape, strides, padding, pool, algorithm, relu, panel_bytes, isa, rng):
+    conv = Conv.resolve(x_shape, w_shape, strides, padding, 1, 1, "conv")
+    x, w, b = small_ints(rng, x_shape), small_ints(rng, w_shape), small_ints(rng, w_shape[3:])
+    full = reference.conv2d(x, w, b, strides=strides, padding=padding)
+    want, position = reference.max_pool2d(full, pool, return_indices=True)
+    y_tensor, y, y_memory = haloed(np.full(want.shape, np.nan, np.float32), ((1, 0), (0, 1)), 7)
+    arg, check = guarded(want.shape, 77, np.uint8)
+    weights = packed(lambda memory: passes.forward_weights(conv, w, memory))
+    for taps in (None, arg):
+        run_op(passes.forward(conv, tensor(x), weights, y_tensor, b, algorithm, pool=pool, arg=taps, pool_relu=relu))
+        assert_same(y, np.maximum(want, 0) if relu else want)
+        assert_border(y_memory, y, ((1, 0), (0, 1)))
+    check()
+    row, column = np.divmod(position, full.shape[2])
+    tap = row % pool[0] * pool[1] + column % pool[1]
+    assert_same(arg, np.where((want <= 0) & relu, 255, tap).astype(np.uint8))
+
+
 def test_scratch_may_hold_garbage(rng):
     """A program's scratch is left as the run before left it: with NaN everywhere the next run must not mind."""
     p = Problem((2, 6, 7, 9), (3, 3, 9, 20), 1, "same", 1, rng)
@@ -364,5 +414,13 @@ def test_mistakes_are_refused():
         WeightGrad(panel, tensor(y), np.zeros((1, 3, 3, 3, 5)))
     with pytest.raises(ValueError, match="covers 2 channels"):
         WeightGrad(Panel(tensor(x), (2, 2), (1, 1), (0, 0), taps, 2), tensor(y), np.zeros((1, 3, 3, 3, 5), np.float32))
+    pooled, pixel = np.zeros((1, 1, 1, 5), np.float32), Weights(w, taps)
+    for options in ({"bands": 2}, {"by_channels": True}):
+        with pytest.raises(ValueError, match="pooled output do not fit"):
+            Gather(panel, pixel, tensor(pooled), pool=(2, 2), **options)
+    with pytest.raises(ValueError, match="pooled output do not fit"):
+        Gather(panel, pixel, tensor(pooled), pool=(1, 2))
+    with pytest.raises(ValueError, match="arg must be contiguous uint8"):
+        Gather(panel, pixel, tensor(pooled), pool=(2, 2), arg=np.zeros((1, 1, 1, 5), np.int32))
     with pytest.raises(ValueError, match=r"2\*\*31 floats"):
         _conv.grid_offsets(2, 3, 4, 2**31 - 10, 4, 1)

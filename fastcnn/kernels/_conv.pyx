@@ -490,9 +490,12 @@ cdef class Gather(Op):
         p.kh, p.kw = p.sh, p.sw = window
         p.h, p.w, p.c, p.oh, p.ow = g.panel.rows, g.panel.cols, g.y.c, g.y.h, g.y.w
         p.relu, p.arg_bytes = relu, 1
-        if p.h != p.oh * p.kh or p.w != p.ow * p.kw or g.weights.groups > 1 or g.by_channels or g.panel.band % p.kh:
+        if p.h != p.oh * p.kh or p.w != p.ow * p.kw or g.weights.groups > 1 or g.by_channels or g.bands > 1 \
+                or g.panel.band % p.kh:
             raise ValueError("pooled convolution: the grid and the pooled output do not fit together")
         if arg is not None:
+            if p.kh * p.kw > 254:
+                raise ValueError("pooled convolution: windows of more than 254 pixels cannot be told by a byte")
             if arg.dtype != np.uint8 or arg.size != g.n * p.oh * p.ow * p.c or not arg.flags.c_contiguous:
                 raise ValueError("pooled convolution: arg must be contiguous uint8 of the pooled shape")
             g.arg = <unsigned char *><Py_ssize_t>arg.ctypes.data
