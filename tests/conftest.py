@@ -8,11 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
-# Threads that wait should sleep, not spin: on a busy machine spinning makes small problems ten times slower.
-# The OpenMP library reads this when it is loaded, so it comes before the first import of the engine.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-from fastcnn.kernels import _cpu  # noqa: E402
+from fastcnn.kernels import _cpu
 
 
 @pytest.fixture(params=_cpu.isas())
