@@ -82,8 +82,8 @@ def input_grad_weights(conv: Conv, phase: Phase, w, packed=None) -> Weights:
     return Weights(w, phase.taps, conv.groups, transposed=True, packed=packed)
 
 
-def input_grad(conv: Conv, phase: Phase, dy, weights: Weights, dx, algorithm, **options) -> Gather:
-    """The pixels of one phase of dx."""
+def input_grad(conv: Conv, phase: Phase, dy, weights: Weights, dx, algorithm, bias=None, **options) -> Gather:
+    """The pixels of one phase of dx; with a bias, of a transposed convolution's result."""
     panel = Panel(dy, (phase.rows, phase.cols), (1, 1), phase.origin, phase.pixels, conv.oc // conv.groups, algorithm)
-    return Gather(panel, weights, dx, None, y_origin=(phase.row, phase.col),
+    return Gather(panel, weights, dx, bias, y_origin=(phase.row, phase.col),
                   y_strides=(conv.window.sh, conv.window.sw), **options)
