@@ -70,9 +70,12 @@ class Window:
     ow: int
 
     @classmethod
-    def resolve(cls, size, kernel, strides, padding, dilation, where: str) -> Window:
-        """Sizes from Keras's words. `size` is (ih, iw). Raises ValueError when the window does not fit."""
-        kernel = pair(kernel, "kernel_size" if "Conv" in where or "conv" in where else "pool_size", where)
+    def resolve(cls, size, kernel, strides, padding, dilation, where: str, word: str = "kernel_size") -> Window:
+        """Sizes from Keras's words. `size` is (ih, iw). Raises ValueError when the window does not fit.
+
+        `word` is what the user calls the window, for messages.
+        """
+        kernel = pair(kernel, word, where)
         strides, dilation = pair(strides, "strides", where), pair(dilation, "dilation_rate", where)
         pads = resolve_padding(padding, size, kernel, strides, dilation, where)
         extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]

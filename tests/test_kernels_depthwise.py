@@ -56,7 +56,7 @@ class Case(NamedTuple):
 
 
 CHANNELS = [Case((5, 6), c) for c in (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64)]
-SIZES = [Case((h, w), 5) for h, w in [(1, 1), (2, 9), (3, 4), (4, 17), (6, 2), (7, 8), (8, 10), (9, 7), (5, 26)]]
+SIZES = [Case((h, w), 5) for h, w in [(1, 1), (2, 9), (3, 4), (4, 17), (6, 2), (7, 8), (8, 10), (9, 7)]]
 SAME = ((0, 1), (0, 1))  # what "same" padding becomes for an even size at stride 2
 BORDERS = [
     Case((8, 8), 17, strides=(2, 2), pads=SAME),
@@ -74,7 +74,6 @@ BORDERS = [
     Case((9, 8), 20, kernel=(7, 4), pads=((3, 3), (2, 1))),
     Case((1, 30), 12, kernel=(1, 5), pads=((0, 0), (2, 2))),
     Case((4, 4), 3, kernel=(2, 2), strides=(3, 3), pads=((4, 3), (3, 4))),  # windows that see only padding
-    Case((5, 4), 0, pads=((1, 1), (1, 1))),
     Case((5, 4), 5, images=0),
 ]
 MULTIPLIERS = [
@@ -94,16 +93,26 @@ LARGE = [Case((40, 33), 48, images=2), Case((41, 33), 48, strides=(2, 2), images
 
 def random_cases(count):
     rng = np.random.default_rng(7)
+
+    def pick(low, high):
+        return tuple(map(int, rng.integers(low, high, 2)))
+
     while count:
-        pick = lambda low, high: tuple(map(int, rng.integers(low, high, 2)))  # noqa: E731
-        case = Case(pick(1, 10), int(rng.integers(1, 40)), pick(1, 5), pick(1, 4),
-                    (pick(0, 4), pick(0, 4)), pick(1, 3), int(rng.integers(1, 4)))
+        case = Case(
+            pick(1, 10),
+            int(rng.integers(1, 40)),
+            pick(1, 5),
+            pick(1, 4),
+            (pick(0, 4), pick(0, 4)),
+            pick(1, 3),
+            int(rng.integers(1, 4)),
+        )
         if min(case.y_shape) > 0:
             count -= 1
             yield case
 
 
-CASES = [case for case in CHANNELS + SIZES + BORDERS + MULTIPLIERS + LARGE + list(random_cases(40)) if case.channels]
+CASES = [*CHANNELS, *SIZES, *BORDERS, *MULTIPLIERS, *LARGE, *random_cases(24)]
 
 
 @pytest.fixture(params=_cpu.isas(), autouse=True)
@@ -120,7 +129,7 @@ def integers(seed, shape):
 
 
 def haloed(shape, values=np.nan):
-    """(frame, view): an array of that shape inside a frame of NaN, so that rows and images are not contiguous."""
+    """(frame, view): an array of that shape inside a frame of NaN; its rows and images are not contiguous."""
     n, h, w, c = shape
     frame = np.full((n + 2, h + 2, w + 3, c), np.nan, np.float32)
     view = frame[1:-1, 1:-1, 1:-2]
@@ -139,6 +148,11 @@ def result(frame):
 
 def data(case):
     return integers(1, case.x_shape), integers(2, case.w_shape), integers(3, case.y_shape)
+
+
+def reals(case):
+    rng = np.random.default_rng(5)
+    return [rng.standard_normal(s).astype(np.float32) for s in (case.x_shape, case.w_shape, case.y_shape)]
 
 
 def pad(x, case):
@@ -172,15 +186,29 @@ def weight_gradients(x, dy, case):
 
 def run_conv(x, w, bias, case, lo=-INF, hi=INF):
     x, (frame, y) = haloed(case.x_shape, x)[1], haloed(case.y_shape)
-    run_op(DepthwiseConv(Tensor(case.x_shape, x), w, bias, Tensor(case.y_shape, y),
-                         case.strides, case.pads, case.dilation, lo, hi))
+    run_op(
+        DepthwiseConv(
+            Tensor(case.x_shape, x),
+            w,
+            bias,
+            Tensor(case.y_shape, y),
+            case.strides,
+            case.pads,
+            case.dilation,
+            lo,
+            hi,
+        )
+    )
     return result(frame)
 
 
 def run_input_grad(dy, w, case):
     dy, (frame, dx) = haloed(case.y_shape, dy)[1], haloed(case.x_shape)
-    run_op(DepthwiseInputGrad(Tensor(case.y_shape, dy), w, Tensor(case.x_shape, dx),
-                              case.strides, case.pads, case.dilation))
+    run_op(
+        DepthwiseInputGrad(
+            Tensor(case.y_shape, dy), w, Tensor(case.x_shape, dx), case.strides, case.pads, case.dilation
+        )
+    )
     return result(frame)
 
 
@@ -190,8 +218,16 @@ def run_weight_grad(x, dy, case, group=1, chunk=1, bias=True):
     groups = -(-case.images // group)
     parts = np.full((groups + 1, np.prod(case.w_shape)), np.nan, np.float32)
     db_parts = np.full((groups + 1, case.y_shape[-1]), np.nan, np.float32)
-    op = DepthwiseWeightGrad(Tensor(case.x_shape, x), Tensor(case.y_shape, dy), parts, db_parts if bias else None,
-                             case.kernel, case.strides, case.pads, case.dilation)
+    op = DepthwiseWeightGrad(
+        Tensor(case.x_shape, x),
+        Tensor(case.y_shape, dy),
+        parts,
+        db_parts if bias else None,
+        case.kernel,
+        case.strides,
+        case.pads,
+        case.dilation,
+    )
     if op.items:
         Program([Stage([op], op.items, group, chunk)]).run()
     assert np.isnan(parts[-1]).all() and np.isnan(db_parts[-1]).all(), "wrote outside the parts"
@@ -199,22 +235,22 @@ def run_weight_grad(x, dy, case, group=1, chunk=1, bias=True):
     return parts[:-1].reshape(groups, *case.w_shape), db_parts[:-1]
 
 
-@pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_passes_match_definition(case, threads):
+def test_passes_match_definition(case):
     x, w, dy = data(case)
     bias = integers(4, case.y_shape[-1:])
-    _cpu.set_num_threads(threads)
-    y = convolve(x, w, case)
-    np.testing.assert_array_equal(run_conv(x, w, None, case), y)
-    np.testing.assert_array_equal(run_conv(x, w, bias, case, 0, 6), np.clip(y + bias, 0, 6))
-    np.testing.assert_array_equal(run_input_grad(dy, w, case), input_gradient(dy, w, case))
-    dw, db = run_weight_grad(x, dy, case)
-    np.testing.assert_array_equal(dw, weight_gradients(x, dy, case))
-    np.testing.assert_array_equal(db, dy.astype(np.float64).sum((1, 2)))
+    y, dx, dw = convolve(x, w, case), input_gradient(dy, w, case), weight_gradients(x, dy, case)
+    for threads in THREADS:
+        _cpu.set_num_threads(threads)
+        np.testing.assert_array_equal(run_conv(x, w, None, case), y)
+        np.testing.assert_array_equal(run_conv(x, w, bias, case, 0, 6), np.clip(y + bias, 0, 6))
+        np.testing.assert_array_equal(run_input_grad(dy, w, case), dx)
+        parts, db_parts = run_weight_grad(x, dy, case)
+        np.testing.assert_array_equal(parts, dw)
+        np.testing.assert_array_equal(db_parts, dy.astype(np.float64).sum((1, 2)))
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES[::4], ids=str)
 def test_passes_are_adjoint(case):
     x, w, dy = data(case)
     product = np.vdot(dy.astype(np.float64), run_conv(x, w, None, case))
@@ -224,7 +260,7 @@ def test_passes_are_adjoint(case):
 
 @pytest.mark.parametrize("chunk", [1, 2, 3])
 def test_weight_gradient_groups(chunk):
-    """A group's images are added in order, however the group is cut into chunks; its old contents are lost."""
+    """A group's images are all added, however the group is cut into chunks; old contents are lost."""
     case = Case((6, 5), 19, images=7)
     x, _, dy = data(case)
     dw = weight_gradients(x, dy, case)
@@ -236,8 +272,7 @@ def test_weight_gradient_groups(chunk):
 @pytest.mark.parametrize("multiplier", [1, 2])
 def test_same_bits_however_work_is_cut(multiplier):
     case = Case((11, 13), 21, kernel=(5, 4), multiplier=multiplier, images=6)
-    rng = np.random.default_rng(5)
-    x, w, dy = (rng.standard_normal(shape).astype(np.float32) for shape in (case.x_shape, case.w_shape, case.y_shape))
+    x, w, dy = reals(case)
 
     def passes(threads, chunk):
         _cpu.set_num_threads(threads)
@@ -250,8 +285,7 @@ def test_same_bits_however_work_is_cut(multiplier):
 
 def test_real_numbers():
     case = Case((40, 30), 24, strides=(2, 1), images=2)
-    rng = np.random.default_rng(6)
-    x, w, dy = (rng.standard_normal(shape).astype(np.float32) for shape in (case.x_shape, case.w_shape, case.y_shape))
+    x, w, dy = reals(case)
     np.testing.assert_allclose(run_conv(x, w, None, case), convolve(x, w, case), atol=1e-5)
     np.testing.assert_allclose(run_input_grad(dy, w, case), input_gradient(dy, w, case), atol=1e-5)
     np.testing.assert_allclose(run_weight_grad(x, dy, case)[0], weight_gradients(x, dy, case), atol=1e-4)
@@ -309,16 +343,24 @@ def test_local_tensors():
 def test_misfits_are_refused(change):
     shape = (3, 6, 7, 5)
     fits = {
-        "x": Tensor(shape, integers(1, shape)), "w": integers(1, (3, 3, 5, 1)), "bias": None,
-        "y": Tensor(shape, integers(1, shape)), "strides": (1, 1), "pads": ((1, 1), (1, 1)), "dilation": (1, 1),
-        "lo": -INF, "hi": INF,
+        "x": Tensor(shape, integers(1, shape)),
+        "w": integers(1, (3, 3, 5, 1)),
+        "bias": None,
+        "y": Tensor(shape, integers(1, shape)),
+        "strides": (1, 1),
+        "pads": ((1, 1), (1, 1)),
+        "dilation": (1, 1),
+        "lo": -INF,
+        "hi": INF,
     }
     DepthwiseConv(**fits)
     with pytest.raises(ValueError, match="DepthwiseConv"):
         DepthwiseConv(**(fits | change))
 
 
-@pytest.mark.parametrize("parts, db_parts", [((3, 44), None), ((45,), None), ((3, 45), (2, 5)), ((3, 45), (3, 4))])
+@pytest.mark.parametrize(
+    "parts, db_parts", [((3, 44), None), ((45,), None), ((3, 45), (2, 5)), ((3, 45), (3, 4))]
+)
 def test_misfit_parts_are_refused(parts, db_parts):
     shape = (3, 6, 7, 5)
     x, dy = Tensor(shape, integers(1, shape)), Tensor(shape, integers(1, shape))

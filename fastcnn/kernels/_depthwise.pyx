@@ -2,8 +2,8 @@
 
     y[n, o, p, c*m + j] = sum_ab x[n, o*sh - pt + a*dh, p*sw - pl + b*dw, c] * w[a, b, c, j] + bias[c*m + j]
 
-With each channel of x repeated m times this is the case m = 1 of ic*m channels: w, bias and y already lie in
-memory that way. So only m = 1 is computed; for m > 1 the repeated x, or the m parts of dx, pass through scratch.
+With each channel of x repeated m times this is the case m = 1 of ic*m channels: w, bias and y lie in memory
+that way already. So only m = 1 is computed; for m > 1 the repeated x, or the parts of dx, go through scratch.
 """
 
 import numpy as np
@@ -45,11 +45,11 @@ cdef extern from "fc_kernels.h":
     ctypedef struct kernel_table "fc_kernels":
         fc_depthwise_kernels depthwise
 
-# Floats of x that one weight-gradient call walks once per vector of channels: they stay in L2 meanwhile.
+# Floats of x that one weight-gradient call may walk, once per vector of channels: few enough to stay in L2.
 cdef Py_ssize_t BAND = 32768
 
 
-# A run of `count` target pixels that see the same taps k, k + tap, ...: the taps that fall inside the source.
+# A run of `count` target pixels that see the same taps k, k + k_step, ...: those that fall inside the source.
 # `source` is the source pixel of the first tap of the first target pixel.
 cdef struct span:
     Py_ssize_t first, count, k, taps, source
@@ -83,15 +83,20 @@ cdef struct depthwise_args:
 
 
 cdef span reach(const axis_shape *s, Py_ssize_t target, bint gradient) noexcept:
-    """The taps that link one target pixel to the source: input = output * stride - pad + k * dilation."""
+    """The taps that link one target pixel to source pixels, in the order of these pixels.
+
+    Tap k links input and output where input = output * stride - pad + k * dilation."""
     cdef span found = span(target, 1, 0, 0, 0)
-    cdef Py_ssize_t k, source
-    for k in range(s.kernel):
-        source = target + s.pad - k * s.dilation if gradient else target * s.stride - s.pad + k * s.dilation
+    cdef Py_ssize_t i, k, source
+    for i in range(s.kernel):
+        k = s.kernel - 1 - i if gradient else i
         if gradient:
+            source = target + s.pad - k * s.dilation
             if source % s.stride:
                 continue
             source //= s.stride
+        else:
+            source = target * s.stride - s.pad + k * s.dilation
         if 0 <= source < (s.outputs if gradient else s.inputs):
             if found.taps == 0:
                 found.k, found.source = k, source
@@ -100,8 +105,9 @@ cdef span reach(const axis_shape *s, Py_ssize_t target, bint gradient) noexcept:
 
 
 cdef object link(axis *a, const axis_shape *s, bint gradient, Py_ssize_t longest):
-    """Fill `a` with spans of at most `longest` pixels, in order of their first pixels; returns their memory."""
-    cdef Py_ssize_t targets = s.inputs if gradient else s.outputs, common = s.stride, rest = s.dilation, phase, target
+    """Fill `a` with spans of at most `longest` pixels, ordered by first pixel; returns their memory."""
+    cdef Py_ssize_t targets = s.inputs if gradient else s.outputs
+    cdef Py_ssize_t common = s.stride, rest = s.dilation, phase, target
     cdef span one
     cdef span *last
     memory = np.empty((max(1, targets), 5), np.intp)
@@ -109,7 +115,7 @@ cdef object link(axis *a, const axis_shape *s, bint gradient, Py_ssize_t longest
     while rest:
         common, rest = rest, common % rest
     if gradient:
-        a.step, a.source_step, a.k_step, a.tap_step = s.stride, 1, s.stride // common, -(s.dilation // common)
+        a.step, a.source_step, a.k_step, a.tap_step = s.stride, 1, -(s.stride // common), s.dilation // common
     else:
         a.step, a.source_step, a.k_step, a.tap_step = 1, s.stride, 1, s.dilation
     a.n = 0
@@ -117,7 +123,7 @@ cdef object link(axis *a, const axis_shape *s, bint gradient, Py_ssize_t longest
         for target in range(phase, targets, a.step):
             one = reach(s, target, gradient)
             last = spans + a.n - 1
-            if target > phase and last.count < longest and last.k == one.k and last.taps == one.taps:
+            if target > phase and last.count < longest and (last.k, last.taps) == (one.k, one.taps):
                 last.count += 1
             else:
                 spans[a.n] = one
@@ -128,7 +134,8 @@ cdef object link(axis *a, const axis_shape *s, bint gradient, Py_ssize_t longest
     return memory
 
 
-cdef void gather_row(const depthwise_args *op, const span *r, const float *x, Py_ssize_t x_row, float *y) noexcept nogil:
+cdef void gather_row(const depthwise_args *op, const span *r, const float *x, Py_ssize_t x_row,
+                     float *y) noexcept nogil:
     """The target row `r` at y, from the source image x."""
     cdef fc_depthwise_gather t
     cdef Py_ssize_t c = op.channels, i
@@ -146,8 +153,9 @@ cdef void gather_row(const depthwise_args *op, const span *r, const float *x, Py
         (<const kernel_table *>table()).depthwise.gather(&t)
 
 
-cdef const float *repeated(const depthwise_args *op, const fc_task *task, Py_ssize_t n, Py_ssize_t *row) noexcept nogil:
-    """Image n of x with each channel m times, and its row pitch: x itself if m = 1, else a copy in scratch."""
+cdef const float *repeated(const depthwise_args *op, const fc_task *task, Py_ssize_t n,
+                           Py_ssize_t *row) noexcept nogil:
+    """Image n of x with each channel m times, and its row pitch: x itself if m = 1, else in scratch."""
     cdef const float *x = fc_image(&op.source, task, n)
     cdef float *copy = <float *>task.scratch
     cdef Py_ssize_t h, i, j, m = op.multiplier, width = op.source.w * op.source.c
@@ -243,7 +251,7 @@ cdef float *floats(array, shape, str what, bint written=False) except? NULL:
     """The data of a C-contiguous float32 array of that shape (None in a shape: any length)."""
     if not isinstance(array, np.ndarray) or array.dtype != np.float32 or not array.flags.c_contiguous:
         raise ValueError(f"{what}: expected a contiguous float32 array")
-    if array.ndim != len(shape) or any(want not in (None, size) for want, size in zip(shape, array.shape, strict=True)):
+    if array.ndim != len(shape) or any(want not in (None, size) for want, size in zip(shape, array.shape)):
         raise ValueError(f"{what}: expected shape {shape}, got {array.shape}")
     if written and not array.flags.writeable:
         raise ValueError(f"{what}: expected a writable array")
@@ -251,7 +259,7 @@ cdef float *floats(array, shape, str what, bint written=False) except? NULL:
 
 
 cdef class _Depthwise(Op):
-    """What the three passes share: the geometry of x (n, ih, iw, ic), w (kh, kw, ic, m) and y (n, oh, ow, ic*m)."""
+    """What the passes share: the geometry of x (n, ih, iw, ic), w (kh, kw, ic, m) and y (n, oh, ow, ic*m)."""
 
     cdef depthwise_args a
 
@@ -260,7 +268,8 @@ cdef class _Depthwise(Op):
         """Check shapes and link the axes (from y to x for the input gradient); returns what to keep alive."""
         kh, kw, ic, m = kernel_shape
         if min(kernel_shape) < 1 or x.c.c != ic or y.c.c != ic * m or x.images != y.images:
-            raise ValueError(f"{self.name}: x {x.shape}, w {tuple(kernel_shape)} and y {y.shape} do not fit together")
+            raise ValueError(f"{self.name}: expected x (n, ih, iw, ic), w (kh, kw, ic, m) and "
+                             f"y (n, oh, ow, ic*m), got {x.shape}, {tuple(kernel_shape)}, {y.shape}")
         cdef axis_shape rows = self.check_axis("rows", x.c.h, y.c.h, kh, strides[0], pads[0], dilation[0])
         cdef axis_shape cols = self.check_axis("columns", x.c.w, y.c.w, kw, strides[1], pads[1], dilation[1])
         self.a.source, self.a.target = (y.c, x.c) if gradient else (x.c, y.c)
@@ -285,7 +294,11 @@ cdef class _Depthwise(Op):
 
 
 cdef class DepthwiseConv(_Depthwise):
-    """y = clamp(conv(x, w) + bias, lo, hi)."""
+    """y = clamp(conv(x, w) + bias, lo, hi), an image per item.
+
+    w is float32 (kh, kw, ic, m), bias float32 (ic*m,) or None; strides and dilation are pairs of ints, pads
+    ((top, bottom), (left, right)). NaN passes the clamp. ValueError for arrays or sizes that do not fit.
+    """
 
     def __init__(self, Tensor x, w, bias, Tensor y, strides, pads, dilation, float lo, float hi):
         self.name = "DepthwiseConv"
@@ -298,7 +311,10 @@ cdef class DepthwiseConv(_Depthwise):
 
 
 cdef class DepthwiseInputGrad(_Depthwise):
-    """dx from dy and w: each pixel of dx gathers the taps that reached it, in order. dx is overwritten."""
+    """dx from dy and w, an image per item; dx is overwritten, with zeros where no window saw a pixel.
+
+    Each pixel of dx gathers from the outputs that it reached, in their order. Arguments as for DepthwiseConv.
+    """
 
     def __init__(self, Tensor dy, w, Tensor dx, strides, pads, dilation):
         self.name = "DepthwiseInputGrad"
@@ -309,13 +325,19 @@ cdef class DepthwiseInputGrad(_Depthwise):
 
 
 cdef class DepthwiseWeightGrad(_Depthwise):
-    """Adds a group's images to its row of `parts` and `db_parts`; the group's first task overwrites the row."""
+    """The gradients of w and of the bias, a sum for each group of images.
+
+    `parts` is float32 (groups, kh*kw*ic*m), `db_parts` float32 (groups, ic*m) or None; the stage may not have
+    more groups than that. A task adds its images to the row of its group in a fixed order, and the first task
+    of a group overwrites the row. Other arguments as for DepthwiseConv.
+    """
 
     def __init__(self, Tensor x, Tensor dy, parts, db_parts, kernel_size, strides, pads, dilation):
         self.name = "DepthwiseWeightGrad"
         kernel_shape = (*kernel_size, x.c.c, dy.c.c // max(1, x.c.c))
         band = max(1, BAND // max(1, x.c.w * dy.c.c * max(1, strides[0])))
-        self.keep = [parts, db_parts, self.geometry(x, dy, kernel_shape, strides, pads, dilation, False, band)]
+        self.keep = [parts, db_parts,
+                     self.geometry(x, dy, kernel_shape, strides, pads, dilation, False, band)]
         self.a.dw_parts = floats(parts, (None, self.a.weights), "DepthwiseWeightGrad: parts", True)
         self.a.db_parts = NULL if db_parts is None else floats(
             db_parts, (len(parts), dy.c.c), "DepthwiseWeightGrad: db_parts", True)

@@ -144,7 +144,8 @@ cdef class Program:
     cdef stage_entry *stages
     cdef op_entry *ops
     cdef readonly Py_ssize_t n_stages, scratch, local, groups
-    cdef object keep, memory
+    cdef readonly list stages_
+    cdef object memory
     cdef Py_ssize_t memory_threads
 
     def __init__(self, stages, Py_ssize_t local=0):
@@ -168,7 +169,7 @@ cdef class Program:
             k += len(stage.ops)
         self.scratch = (self.scratch + 63) // 64 * 64
         self.local = (local + 63) // 64 * 64
-        self.keep = list(stages)
+        self.stages_ = list(stages)
 
     def __dealloc__(self):
         free(self.stages)

@@ -26,7 +26,7 @@ cdef class Tensor:
             self._bind(view, n, h, w, c)
 
     def _bind(self, view, n, h, w, c):
-        if view.dtype != np.float32 or view.size != n * h * w * c:
+        if view.dtype != np.float32 or view.shape not in ((n, h, w, c), (n, c) if h == w == 1 else None):
             raise ValueError(f"Tensor: expected float32 ({n}, {h}, {w}, {c}), got {view.dtype} {view.shape}")
         if view.ndim == 4:
             strides = [s // 4 for s in view.strides]

@@ -16,7 +16,7 @@ from fastcnn.layers.pooling import (
     MinPooling2D,
 )
 from fastcnn.layers.preprocessing import Rescaling
-from fastcnn.layers.regularization import Dropout
+from fastcnn.layers.regularization import Dropout, SpatialDropout2D
 from fastcnn.layers.reshaping import ZeroPadding2D
 from fastcnn.layers.serialization import deserialize, serialize
 
@@ -45,6 +45,7 @@ __all__ = [
     "Reshape",
     "Rescaling",
     "Softmax",
+    "SpatialDropout2D",
     "ZeroPadding2D",
     "deserialize",
     "serialize",

@@ -149,7 +149,7 @@ class Conv2D(_Convolution):
         return lower_activation(plan, y, self.activation, self)
 
     def flops(self, output_shape: Shape) -> int:
-        return super().flops(output_shape) * (self.channels // self.groups)
+        return super().flops(output_shape) * self.kernel.shape[2]
 
 
 class DepthwiseConv2D(_Convolution):

@@ -117,12 +117,10 @@ class Dense(DeclaredLayer):
     def lower(self, plan: Lowering, x: Value) -> Value:
         """A convolution of one pixel; all axes before the last are pixels."""
         y = plan.add(operations.Conv(x, ONE_PIXEL, self.kernel, self.bias, layer=self))
-        y = lower_activation(plan, y, self.activation, self)
-        shape = self.sample_output(x.shape)
-        return y if y.shape == shape else plan.add(operations.Reshape([y], shape, self))
+        return lower_activation(plan, y, self.activation, self)
 
     def flops(self, output_shape: Shape) -> int:
-        return 2 * prod(output_shape[1:]) * self.features
+        return 2 * prod(output_shape[1:]) * self.kernel.shape[0]
 
 
 class Flatten(DeclaredLayer):

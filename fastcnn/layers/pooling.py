@@ -48,7 +48,7 @@ class _Pooling(DeclaredLayer):
 
     def window(self, shape: tuple[int, ...]) -> Window:
         """The sizes for a sample of `shape`."""
-        return Window.resolve(shape[:2], self.pool_size, self.strides, self.padding, 1, self.name)
+        return Window.resolve(shape[:2], self.pool_size, self.strides, self.padding, 1, self.name, "pool_size")
 
     def sample_output(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         window = self.window(shape)

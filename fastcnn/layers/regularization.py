@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastcnn.layers.declared import DeclaredLayer
+from fastcnn.layers.declared import IMAGES, DeclaredLayer
 from fastcnn.plan import operations
 from fastcnn.utils import real_number
 
@@ -32,9 +32,27 @@ class Dropout(DeclaredLayer):
     rate : share of the values set to zero, in [0, 1).
     """
 
+    spatial = False  # one decision per value, or per channel of an image
+
     def __init__(self, rate: float, input_shape: Any = None, name: str | None = None) -> None:
         super().__init__(input_shape, name)
         self.rate = dropout_rate(rate, self.name)
 
     def lower(self, plan: Lowering, x: Value) -> Value:
-        return plan.add(operations.Dropout(x, self.rate, layer=self)) if plan.training and self.rate else x
+        if not plan.training or not self.rate:
+            return x
+        return plan.add(operations.Dropout(x, self.rate, self.spatial, layer=self))
+
+
+class SpatialDropout2D(Dropout):
+    """In training, sets whole channels of an image to zero at random and scales the others by 1 / (1 - rate).
+
+    Source: Tompson et al., 2015. Input and output (batch, height, width, channels).
+
+    Parameters
+    ----------
+    rate : share of the channels set to zero, in [0, 1).
+    """
+
+    axes = IMAGES
+    spatial = True

@@ -15,7 +15,8 @@ LAYERS: dict[str, type[Layer]] = {layer.__name__: layer for layer in (
     pooling.MaxPooling2D, pooling.MinPooling2D, pooling.AveragePooling2D,
     pooling.GlobalAveragePooling2D, pooling.GlobalMaxPooling2D,
     activations.Activation, activations.ReLU, activations.LeakyReLU, activations.ELU, activations.Softmax,
-    regularization.Dropout, preprocessing.Rescaling, reshaping.ZeroPadding2D,
+    regularization.Dropout, regularization.SpatialDropout2D,
+    preprocessing.Rescaling, reshaping.ZeroPadding2D,
 )}
 
 

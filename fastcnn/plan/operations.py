@@ -87,7 +87,8 @@ class Conv(Operation):
         self.algorithm = "im2col" if algorithm == "im2col" else "direct"
         self.activation, self.pool = "linear", None
         sizes = self.sizes(x, 1)
-        super().__init__([x], sizes.y_shape[1:] if len(x.shape) > 1 else (sizes.oc,), layer, (kernel, bias))
+        shape = sizes.y_shape[1:] if len(kernel.shape) == 4 else (*x.shape[:-1], sizes.oc)
+        super().__init__([x], shape, layer, (kernel, bias))
         if self.algorithm == "direct":
             x.want_halo(forward_halo(sizes.window))
 
@@ -236,6 +237,11 @@ class DepthwiseConv(Operation):
         self.activation = "linear"
         self.sizes = (window.sh, window.sw), window.pads, (window.dh, window.dw)
 
+    @property
+    def weights(self):
+        """(kh, kw, channels, filters per channel); a grouped Conv2D's (kh, kw, 1, filters) is the same memory."""
+        return self.kernel.value.reshape(self.window.kh, self.window.kw, self.x.hwc[2], -1)
+
     def absorb_activation(self, activation):
         if self.activation != "linear" or activation.kind not in CLAMPS:
             return False
@@ -246,7 +252,7 @@ class DepthwiseConv(Operation):
     def forward(self, b):
         x, y = b.buffer(self.x), b.buffer(self.y)
         self.step(b, "forward", lambda: [_depthwise.DepthwiseConv(
-            x.tensor, self.kernel.value, b.value(self.bias), y.tensor, *self.sizes, *CLAMPS[self.activation])], [x], [y])
+            x.tensor, self.weights, b.value(self.bias), y.tensor, *self.sizes, *CLAMPS[self.activation])], [x], [y])
 
     def backward(self, b):
         dy, x, y = b.grad(self.y), b.buffer(self.x), b.buffer(self.y)
@@ -262,13 +268,14 @@ class DepthwiseConv(Operation):
 
             def make():
                 dw, db = parts()
-                return [_depthwise.DepthwiseWeightGrad(x.tensor, dz.tensor, dw.reshape(len(dw), -1), db, *self.sizes)]
+                return [_depthwise.DepthwiseWeightGrad(x.tensor, dz.tensor, dw.reshape(len(dw), -1), db,
+                                                       (self.window.kh, self.window.kw), *self.sizes)]
 
             self.step(b, "weight gradient", make, [x, dz], [], partial=parts)
         if b.wants_gradient(self.x):
             with b.gradient_of(self.x) as dx:
                 self.step(b, "input gradient", lambda: [_depthwise.DepthwiseInputGrad(
-                    dz.tensor, self.kernel.value, dx.tensor, *self.sizes)], [dz], [dx])
+                    dz.tensor, self.weights, dx.tensor, *self.sizes)], [dz], [dx])
 
 
 class MaxPool(Operation):

@@ -4,54 +4,77 @@
 #include "fc_depthwise.h"
 #include "vec.h"
 
-INLINE vf load_lanes(const float *p, int lanes) { return lanes == VLEN ? load(p) : load_part(p, lanes); }
+/* A vector of channels: all VLEN (lanes is 0), or the first `lanes`. */
+INLINE vf load_lanes(const float *p, int lanes) { return lanes ? load_part(p, lanes) : load(p); }
 INLINE void store_lanes(float *p, vf v, int lanes)
 {
-    if (lanes == VLEN) store(p, v);
-    else store_part(p, v, lanes);
+    if (lanes) store_part(p, v, lanes);
+    else store(p, v);
 }
 
-#define DW_PIXELS 8 /* of one gather tile: enough independent sums to hide the latency of an FMA */
+#define DW_PIXELS 8 /* of the largest gather tile: enough independent sums to hide the latency of an FMA */
+#define DW_COLS 3   /* most columns of taps that get a tile of their own */
 
-INLINE void dw_gather_tile(const fc_depthwise_gather *t, ptrdiff_t at, ptrdiff_t c, const int m, const int lanes)
+/* m pixels from pixel `at` on, one vector of channels from c on. cols > 0: neighbouring taps are neighbouring
+ * pixels (xcol == xpixel) and there are that many columns of them; each x serves all its taps at once. */
+INLINE void dw_gather_tile(const fc_depthwise_gather *t, ptrdiff_t at, ptrdiff_t c,
+                           const int m, const int cols, const int lanes)
 {
     vf acc[DW_PIXELS];
     UNROLL for (int i = 0; i < m; i++) acc[i] = splat(0);
-    const ptrdiff_t step = t->xpixel;
-    const float *xa = t->x + at * step + c, *wa = t->w + c;
-    for (ptrdiff_t a = 0; a < t->rows; a++, xa += t->xrow, wa += t->wrow) {
-        const float *x = xa, *w = wa;
-        for (ptrdiff_t b = 0; b < t->cols; b++, x += t->xcol, w += t->wcol) {
-            const vf wv = load_lanes(w, lanes);
-            UNROLL for (int i = 0; i < m; i++) acc[i] += load_lanes(x + i * step, lanes) * wv;
+    const ptrdiff_t xpixel = t->xpixel, ypixel = t->ypixel;
+    const float *x_row = t->x + at * xpixel + c, *w_row = t->w + c;
+    for (ptrdiff_t a = 0; a < t->rows; a++, x_row += t->xrow, w_row += t->wrow) {
+        const float *x = x_row, *w = w_row;
+        if (cols) {
+            vf wv[DW_COLS];
+            UNROLL for (int b = 0; b < cols; b++) wv[b] = load_lanes(w + b * t->wcol, lanes);
+            UNROLL for (int j = 0; j < m + cols - 1; j++) {
+                const vf xv = load_lanes(x + j * xpixel, lanes);
+                UNROLL for (int b = 0; b < cols; b++)
+                    if (b <= j && j < b + m) acc[j - b] += xv * wv[b];
+            }
+        } else {
+            for (ptrdiff_t b = 0; b < t->cols; b++, x += t->xcol, w += t->wcol) {
+                const vf wv = load_lanes(w, lanes);
+                UNROLL for (int i = 0; i < m; i++) acc[i] += load_lanes(x + i * xpixel, lanes) * wv;
+            }
         }
     }
     const vf bias = t->bias ? load_lanes(t->bias + c, lanes) : splat(0);
     const vf lo = splat(t->lo), hi = splat(t->hi);
-    float *y = t->y + at * t->ypixel + c;
-    UNROLL for (int i = 0; i < m; i++) store_lanes(y + i * t->ypixel, clamp(acc[i] + bias, lo, hi), lanes);
+    float *y = t->y + at * ypixel + c;
+    UNROLL for (int i = 0; i < m; i++) store_lanes(y + i * ypixel, clamp(acc[i] + bias, lo, hi), lanes);
 }
 
-/* All channels of `m` pixels. */
-INLINE void dw_gather_pixels(const fc_depthwise_gather *t, ptrdiff_t at, const int m)
+/* All pixels and channels, m pixels at a time; the last tile may overlap the one before it. */
+INLINE void dw_gather_run(const fc_depthwise_gather *t, const int m, const int cols)
 {
-    ptrdiff_t c = 0;
-    for (; c + VLEN <= t->n; c += VLEN) dw_gather_tile(t, at, c, m, VLEN);
-    if (c < t->n) dw_gather_tile(t, at, c, m, (int)(t->n - c));
+    const int tail = (int)(t->n % VLEN);
+    for (ptrdiff_t p = 0; p < t->pixels; p += m) {
+        const ptrdiff_t at = p + m <= t->pixels ? p : t->pixels - m;
+        ptrdiff_t c = 0;
+        for (; c + VLEN <= t->n; c += VLEN) dw_gather_tile(t, at, c, m, cols, 0);
+        if (tail) dw_gather_tile(t, at, c, m, cols, tail);
+    }
+}
+
+/* The largest tile that fits into the run. */
+INLINE void dw_gather_cols(const fc_depthwise_gather *t, const int cols)
+{
+    if (t->pixels >= 8) dw_gather_run(t, 8, cols);
+    else if (t->pixels >= 4) dw_gather_run(t, 4, cols);
+    else if (t->pixels >= 2) dw_gather_run(t, 2, cols);
+    else if (t->pixels == 1) dw_gather_run(t, 1, cols);
 }
 
 static void depthwise_gather(const fc_depthwise_gather *t)
 {
-    ptrdiff_t p = 0;
-    for (; p + DW_PIXELS <= t->pixels; p += DW_PIXELS) dw_gather_pixels(t, p, DW_PIXELS);
-    switch (t->pixels - p) {
-    case 1: dw_gather_pixels(t, p, 1); break;
-    case 2: dw_gather_pixels(t, p, 2); break;
-    case 3: dw_gather_pixels(t, p, 3); break;
-    case 4: dw_gather_pixels(t, p, 4); break;
-    case 5: dw_gather_pixels(t, p, 5); break;
-    case 6: dw_gather_pixels(t, p, 6); break;
-    case 7: dw_gather_pixels(t, p, 7); break;
+    switch (t->xcol == t->xpixel && t->cols <= DW_COLS ? t->cols : 0) {
+    case 0: dw_gather_cols(t, 0); break;
+    case 1: dw_gather_cols(t, 1); break;
+    case 2: dw_gather_cols(t, 2); break;
+    case 3: dw_gather_cols(t, 3); break;
     }
 }
 
@@ -72,7 +95,8 @@ INLINE void dw_outer_block(const fc_depthwise_outer *t, ptrdiff_t a, ptrdiff_t b
             const vf d = load_lanes(dy, lanes);
             sum += d;
             UNROLL for (int i = 0; i < rows; i++)
-                UNROLL for (int j = 0; j < cols; j++) acc[i][j] += load_lanes(x + i * xrow + j * xcol, lanes) * d;
+                UNROLL for (int j = 0; j < cols; j++)
+                    acc[i][j] += load_lanes(x + i * xrow + j * xcol, lanes) * d;
         }
     }
     float *dw = t->dw + a * t->wrow + b * n + c;
@@ -108,7 +132,8 @@ INLINE void dw_outer_channels(const fc_depthwise_outer *t, ptrdiff_t c, const in
 
 static void depthwise_outer(const fc_depthwise_outer *t)
 {
+    const int tail = (int)(t->n % VLEN);
     ptrdiff_t c = 0;
-    for (; c + VLEN <= t->n; c += VLEN) dw_outer_channels(t, c, VLEN);
-    if (c < t->n) dw_outer_channels(t, c, (int)(t->n - c));
+    for (; c + VLEN <= t->n; c += VLEN) dw_outer_channels(t, c, 0);
+    if (tail) dw_outer_channels(t, c, tail);
 }

@@ -4,8 +4,9 @@
 
 #include <stddef.h>
 
-/* y[p*ypixel + c] = clamp(sum_ab x[p*xpixel + a*xrow + b*xcol + c] * w[a*wrow + b*wcol + c] + bias[c], lo, hi)
- * for p < pixels and c < n; the sum runs over a < rows, then b < cols. Steps are in floats and may be negative.
+/* y[p*ypixel + c] =
+ *     clamp(sum_ab x[p*xpixel + a*xrow + b*xcol + c] * w[a*wrow + b*wcol + c] + bias[c], lo, hi)
+ * for p < pixels and c < n; the sum runs over a < rows, then b < cols. Steps are in floats, of any sign.
  * This is a run of one row of the output, or of the input gradient (x is then dy, and y is dx). */
 typedef struct fc_depthwise_gather {
     const float *x;

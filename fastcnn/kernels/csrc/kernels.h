@@ -6,6 +6,7 @@
 #include "eltwise.h"
 #include "loss.h"
 #include "optim.h"
+#include "probe.h"
 
 #define PASTE2(a, b) a##b
 #define PASTE(a, b) PASTE2(a, b)
@@ -26,4 +27,5 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .eltwise = ELTWISE_KERNELS,
     .loss = LOSS_KERNELS,
     .optim = OPTIM_KERNELS,
+    .probe = {fma_loop},
 };

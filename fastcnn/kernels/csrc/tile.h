@@ -7,6 +7,10 @@
 
 #define NV (NR / VLEN)
 
+/* Rows of weights fetched ahead: they come from the second-level cache or beyond, and their stride defeats the
+ * hardware's prefetcher. */
+#define PREFETCH_ROWS 16
+
 INLINE void gather_tile_body(const fc_gather_tile *t, const int m, const int nv, const int partial)
 {
     vf acc[MR][NV];
@@ -22,6 +26,7 @@ INLINE void gather_tile_body(const fc_gather_tile *t, const int m, const int nv,
     for (const int32_t *end = koff + t->depth; koff < end; koff++, w += ldw) {
         const float *x = t->x + *koff;
         vf wv[NV];
+        UNROLL for (int v = 0; v < nv; v++) __builtin_prefetch(w + PREFETCH_ROWS * ldw + v * VLEN);
         UNROLL for (int v = 0; v < nv; v++)
             wv[v] = partial && v == nv - 1 ? load_part(w + v * VLEN, last) : load(w + v * VLEN);
         UNROLL for (int i = 0; i < m; i++) {

@@ -1,0 +1,598 @@
+"""Layers before any data: shapes, weights, configurations, operations, and what they say about mistakes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from fastcnn import initializers, layers, regularizers
+from fastcnn.graph import SymbolicTensor
+from fastcnn.layers import activations
+from fastcnn.layers.base import unique_name
+from fastcnn.layers.serialization import LAYERS
+from fastcnn.plan.lowering import Lowering, fuse
+from fastcnn.plan.operations import Value
+
+# (class, its arguments, input sample, output sample, parameters, FLOPs per sample)
+TABLE = [
+    ("Conv2D", {"filters": 32, "kernel_size": 3}, (28, 28, 1), (26, 26, 32), 320, 2 * 26 * 26 * 32 * 9),
+    (
+        "Conv2D",
+        {"filters": 8, "kernel_size": (3, 5), "strides": (2, 1), "padding": "same", "use_bias": False},
+        (7, 9, 3),
+        (4, 9, 8),
+        360,
+        2 * 4 * 9 * 8 * 45,
+    ),
+    (
+        "Conv2D",
+        {
+            "filters": 6,
+            "kernel_size": 3,
+            "padding": ((0, 1), (2, 3)),
+            "dilation_rate": 2,
+            "strides": 2,
+            "activation": "relu",
+            "kernel_regularizer": "l2",
+            "kernel_initializer": "he_normal",
+        },
+        (8, 8, 2),
+        (3, 5, 6),
+        114,
+        2 * 3 * 5 * 6 * 18,
+    ),
+    (
+        "Conv2D",
+        {
+            "filters": 8,
+            "kernel_size": 3,
+            "padding": (1, 0),
+            "groups": 2,
+            "algorithm": "im2col",
+            "activation": "log_softmax",
+            "name": "grouped",
+            "trainable": False,
+            "input_shape": (5, 5, 4),
+        },
+        (5, 5, 4),
+        (5, 3, 8),
+        152,
+        2 * 5 * 3 * 8 * 18,
+    ),
+    ("DepthwiseConv2D", {"kernel_size": 3}, (6, 6, 4), (4, 4, 4), 40, 2 * 4 * 4 * 4 * 9),
+    (
+        "DepthwiseConv2D",
+        {
+            "kernel_size": 3,
+            "strides": 2,
+            "padding": "same",
+            "depth_multiplier": 2,
+            "activation": "relu6",
+            "use_bias": False,
+            "depthwise_regularizer": {"class_name": "L1L2", "config": {"l1": 0.5, "l2": 0.25}},
+        },
+        (7, 7, 3),
+        (4, 4, 6),
+        54,
+        2 * 4 * 4 * 6 * 9,
+    ),
+    ("MaxPooling2D", {}, (7, 6, 3), (3, 3, 3), 0, 3 * 3 * 3 * 4),
+    ("MaxPooling2D", {"pool_size": (3, 2), "strides": 1, "padding": "same"}, (5, 5, 2), (5, 5, 2), 0, 50 * 6),
+    ("MinPooling2D", {"pool_size": 3, "padding": 1}, (6, 6, 1), (2, 2, 1), 0, 4 * 9),
+    ("AveragePooling2D", {"pool_size": 2, "strides": (1, 2)}, (4, 4, 5), (3, 2, 5), 0, 30 * 4),
+    ("GlobalAveragePooling2D", {}, (4, 3, 7), (7,), 0, 84),
+    ("GlobalMaxPooling2D", {"keepdims": True}, (4, 3, 7), (1, 1, 7), 0, 84),
+    ("Dense", {"units": 10, "activation": "softmax"}, (784,), (10,), 7850, 15680),
+    ("Dense", {"units": 4, "use_bias": False, "bias_initializer": "ones"}, (5, 3), (5, 4), 12, 2 * 5 * 4 * 3),
+    (
+        "Dense",
+        {"units": 4, "kernel_initializer": {"class_name": "GlorotUniform", "config": {"seed": 3}}},
+        (6, 5, 3),
+        (6, 5, 4),
+        16,
+        2 * 30 * 4 * 3,
+    ),
+    ("Flatten", {}, (4, 3, 2), (24,), 0, 0),
+    ("Reshape", {"target_shape": (2, -1, 3)}, (4, 6), (2, 4, 3), 0, 0),
+    ("Reshape", {"target_shape": (28, 28, 1), "input_shape": (784,)}, (784,), (28, 28, 1), 0, 0),
+    ("Activation", {"activation": "swish"}, (3, 2), (3, 2), 0, 0),
+    ("ReLU", {"max_value": 6}, (4, 4, 3), (4, 4, 3), 0, 0),
+    ("ReLU", {"negative_slope": 0.1}, (5,), (5,), 0, 0),
+    ("LeakyReLU", {"negative_slope": 0.2}, (5,), (5,), 0, 0),
+    ("ELU", {"alpha": 0.5}, (5,), (5,), 0, 0),
+    ("Softmax", {"axis": 2}, (4, 3), (4, 3), 0, 0),
+    ("Dropout", {"rate": 0.5}, (4, 3), (4, 3), 0, 0),
+    ("SpatialDropout2D", {"rate": 0.25}, (4, 4, 3), (4, 4, 3), 0, 0),
+    ("Rescaling", {"scale": 1 / 255, "offset": -1}, (4, 4, 3), (4, 4, 3), 0, 0),
+    ("ZeroPadding2D", {"padding": ((1, 0), (2, 3))}, (4, 4, 3), (5, 9, 3), 0, 0),
+    ("ZeroPadding2D", {"padding": (2, 1)}, (4, 4, 3), (8, 6, 3), 0, 0),
+    ("InputLayer", {"shape": (4, 3)}, (4, 3), (4, 3), 0, 0),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "sample", "output", "parameters", "flops"), TABLE)
+def test_shapes_and_weights(name, arguments, sample, output, parameters, flops):
+    layer = getattr(layers, name)(**arguments)
+    result = layer(layers.Input(sample))
+    assert (
+        result.shape == layer.compute_output_shape((None, *sample)) == layer.output_shape == (None, *output)
+    )
+    assert layer.compute_output_shape((8, *sample)) == (8, *output)
+    assert layer.count_params() == parameters
+    assert layer.flops(layer.output_shape) == flops
+    assert all(v.value.dtype == np.float32 for v in layer.weights)
+
+
+@pytest.mark.parametrize(("name", "arguments", "sample", "output"), [row[:4] for row in TABLE])
+def test_configuration_survives_json(name, arguments, sample, output):
+    layer = getattr(layers, name)(**arguments)
+    saved = json.loads(json.dumps(layers.serialize(layer)))
+    again = layers.deserialize(saved)
+    assert type(again) is type(layer) and again is not layer
+    assert layers.serialize(again) == saved == layers.serialize(layer)
+    assert again.name == layer.name and again.trainable == layer.trainable
+    assert again.given_input_shape == layer.given_input_shape
+    assert again.compute_output_shape((None, *sample)) == (None, *output)
+    for argument, value in arguments.items():
+        assert argument in saved["config"]
+        if isinstance(value, (int, float, bool, str)) and isinstance(saved["config"][argument], type(value)):
+            assert saved["config"][argument] == value
+
+
+def test_every_layer_is_in_the_table_and_can_be_read_from_files():
+    exported = {getattr(layers, name) for name in layers.__all__ if isinstance(getattr(layers, name), type)}
+    assert exported - {layers.Layer} == set(LAYERS.values())
+    assert {row[0] for row in TABLE} == set(LAYERS)
+    assert all(layer.__doc__ for layer in exported)
+    assert layers.MaxPool2D is layers.MaxPooling2D and layers.AvgPool2D is layers.AveragePooling2D
+    assert layers.GlobalAvgPool2D is layers.GlobalAveragePooling2D
+    assert layers.GlobalMaxPool2D is layers.GlobalMaxPooling2D
+
+
+def test_arguments_become_objects_and_come_back():
+    layer = layers.Conv2D(2, 3, kernel_initializer=initializers.HeNormal(seed=1), kernel_regularizer="l2")
+    assert layer.get_config()["kernel_initializer"] == {"class_name": "HeNormal", "config": {"seed": 1}}
+    again = layers.deserialize(layers.serialize(layer))
+    for one in (layer, again):
+        one(layers.Input((4, 4, 1)))
+        assert isinstance(one.weights[0].regularizer, regularizers.L2) and one.weights[1].regularizer is None
+    np.testing.assert_array_equal(layer.kernel.value, again.kernel.value)
+
+
+def test_weight_shapes_names_and_order():
+    conv = layers.Conv2D(8, (3, 2), groups=2, name="c")
+    depthwise = layers.DepthwiseConv2D(3, depth_multiplier=2, name="d")
+    dense = layers.Dense(5, name="f", bias_initializer="ones")
+    conv(layers.Input((6, 6, 4))), depthwise(layers.Input((6, 6, 4))), dense(layers.Input((7,)))
+    found = [(v.path, v.shape) for layer in (conv, depthwise, dense) for v in layer.weights]
+    assert found == [
+        ("c/kernel", (3, 2, 2, 8)),
+        ("c/bias", (8,)),
+        ("d/kernel", (3, 3, 4, 2)),
+        ("d/bias", (8,)),
+        ("f/kernel", (7, 5)),
+        ("f/bias", (5,)),
+    ]
+    assert not conv.bias.value.any() and (dense.bias.value == 1).all()
+    assert [v.trainable for v in conv.weights] == [True, True]
+    conv.trainable = False
+    assert conv.trainable_weights == [] and len(conv.weights) == 2
+
+
+def test_a_shared_layer_has_one_set_of_weights():
+    conv = layers.Conv2D(3, 3)
+    small, large = conv(layers.Input((8, 8, 2))), conv(layers.Input((20, 9, 2)))
+    assert small.shape == (None, 6, 6, 3) and large.shape == (None, 18, 7, 3)
+    assert len(conv.weights) == 2
+
+
+def test_a_refused_input_builds_nothing():
+    conv = layers.Conv2D(3, 5)
+    with pytest.raises(ValueError, match="larger than the image"):
+        conv(layers.Input((4, 4, 2)))
+    assert not conv.built and conv.weights == []
+    assert conv(layers.Input((5, 5, 1))).shape == (None, 1, 1, 3)
+
+
+def test_input():
+    tensor = layers.Input((28, 28, 1), name="digits")
+    assert isinstance(tensor, SymbolicTensor) and tensor.node is None
+    assert (
+        tensor.shape == (None, 28, 28, 1) and tensor.sample_shape == (28, 28, 1) and tensor.name == "digits"
+    )
+    assert layers.Input([np.int64(3)], batch_size=16).shape == (None, 3)
+
+
+def test_names_follow_keras():
+    for kind, base in [("Conv2D", "conv2d"), ("MaxPooling2D", "max_pooling2d"), ("Dense", "dense")]:
+        assert unique_name(kind).startswith(base)
+    assert layers.Dense(1, name="head").name == "head"
+
+
+# (layer, input sample, training, the operations it becomes, after fusion)
+LOWERED = [
+    (lambda: layers.Conv2D(4, 3), (6, 6, 2), False, ["conv"]),
+    (lambda: layers.Conv2D(4, 3, activation="relu"), (6, 6, 2), False, ["conv"]),
+    (lambda: layers.Conv2D(4, 3, activation="gelu"), (6, 6, 2), False, ["conv", "activation"]),
+    (lambda: layers.Conv2D(4, 3, groups=2), (6, 6, 2), False, ["conv"]),
+    (lambda: layers.Conv2D(4, 3, groups=4, activation="relu"), (6, 6, 4), False, ["depthwise"]),
+    (lambda: layers.Conv2D(4, 3, groups=4, algorithm="direct"), (6, 6, 4), False, ["conv"]),
+    (lambda: layers.Conv2D(1, 3), (6, 6, 1), False, ["conv"]),
+    (
+        lambda: layers.DepthwiseConv2D(3, depth_multiplier=2, activation="tanh"),
+        (6, 6, 2),
+        False,
+        ["depthwise", "activation"],
+    ),
+    (lambda: layers.MaxPooling2D(), (6, 6, 2), False, ["max_pool"]),
+    (lambda: layers.MinPooling2D(), (6, 6, 2), False, ["max_pool"]),
+    (lambda: layers.AveragePooling2D(), (6, 6, 2), False, ["avg_pool"]),
+    (lambda: layers.GlobalAveragePooling2D(), (6, 6, 2), False, ["global_pool"]),
+    (lambda: layers.GlobalMaxPooling2D(keepdims=True), (6, 6, 2), False, ["global_pool"]),
+    (lambda: layers.Dense(3, activation="softmax"), (4,), False, ["conv", "softmax"]),
+    (lambda: layers.Dense(3, activation="relu"), (5, 4), False, ["conv", "reshape"]),
+    (lambda: layers.Dense(3), (6, 5, 4), False, ["conv"]),
+    (lambda: layers.Dense(3), (7, 6, 5, 4), False, ["conv", "reshape"]),
+    (lambda: layers.Flatten(), (6, 6, 2), False, ["reshape"]),
+    (lambda: layers.Reshape((-1,)), (6, 6, 2), False, ["reshape"]),
+    (lambda: layers.Activation("log_softmax"), (4,), False, ["softmax"]),
+    (lambda: layers.Activation("linear"), (4,), False, []),
+    (lambda: layers.Softmax(), (4,), False, ["softmax"]),
+    (lambda: layers.ReLU(), (4,), False, ["activation"]),
+    (lambda: layers.Dropout(0.5), (4,), False, []),
+    (lambda: layers.Dropout(0.5), (4,), True, ["dropout"]),
+    (lambda: layers.Dropout(0), (4,), True, []),
+    (lambda: layers.SpatialDropout2D(0.5), (6, 6, 2), True, ["dropout"]),
+    (lambda: layers.Rescaling(2.0), (4,), False, ["affine"]),
+    (lambda: layers.ZeroPadding2D(1), (4, 4, 1), False, ["pad"]),
+    (lambda: layers.InputLayer((4,)), (4,), False, []),
+]
+
+
+@pytest.mark.parametrize(("make", "sample", "training", "operations"), LOWERED)
+def test_operations(make, sample, training, operations):
+    layer, plan, x = make(), Lowering(training), Value(sample)
+    expected = layer(layers.Input(sample)).sample_shape
+    y = layer.lower(plan, x)
+    assert y.shape == expected
+    assert [op.name for op in fuse(plan.ops, [y])] == operations
+    assert all(op.layer is layer for op in plan.ops)
+    assert (y is x) == (not operations)
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind", "param"),
+    [
+        (layers.ReLU(), "relu", None),
+        (layers.ReLU(6), "relu6", None),
+        (layers.ReLU(negative_slope=0.5), "leaky_relu", 0.5),
+        (layers.LeakyReLU(), "leaky_relu", 0.3),
+        (layers.ELU(2), "elu", 2.0),
+        (layers.Activation("leaky_relu"), "leaky_relu", None),
+    ],
+)
+def test_activation_layers_pass_on_their_parameter(layer, kind, param):
+    plan = Lowering(training=False)
+    layer.lower(plan, Value((4,)))
+    assert (plan.ops[0].kind, plan.ops[0].param) == (kind, param)
+
+
+def test_operations_get_the_layer_s_arguments():
+    plan = Lowering(training=True)
+    for layer in (
+        layers.MaxPooling2D(),
+        layers.MinPooling2D(),
+        layers.Dropout(0.5),
+        layers.SpatialDropout2D(0.25),
+        layers.Rescaling(2, 1),
+        layers.GlobalMaxPooling2D(),
+        layers.GlobalAveragePooling2D(),
+    ):
+        layer.lower(plan, Value((4, 4, 3)))
+    most, least, dropout, spatial, affine, top, mean = plan.ops
+    assert (most.minimum, least.minimum) == (False, True)
+    assert (dropout.rate, dropout.spatial) == (0.5, False) and (spatial.rate, spatial.spatial) == (0.25, True)
+    assert (affine.scale, affine.offset) == (2.0, 1.0) and (top.maximum, mean.maximum) == (True, False)
+
+
+class Scale(layers.Layer):
+    """A user's layer."""
+
+    def __init__(self, factor, name=None):
+        super().__init__(name=name)
+        self.factor = factor
+
+    def get_config(self):
+        return {"factor": self.factor, "name": self.name}
+
+
+class Forgetful(Scale):
+    """A user's layer whose configuration misses an argument."""
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def test_custom_layers_come_back():
+    saved = layers.serialize(Scale(3, name="thrice"))
+    again = layers.deserialize(saved, custom_objects={"Scale": Scale})
+    assert isinstance(again, Scale) and (again.factor, again.name) == (3, "thrice")
+
+
+def build(layer, *shapes):
+    for shape in shapes:
+        layer(SymbolicTensor(shape))
+
+
+IMAGE = (None, 8, 8, 3)
+
+# (what a user may write, the error, what its message must hold)
+MISTAKES = {
+    "filters negative": (
+        lambda: layers.Conv2D(-1, 3, name="c"),
+        ValueError,
+        ["c: filters", "1 or more", "-1"],
+    ),
+    "filters fraction": (lambda: layers.Conv2D(2.5, 3, name="c"), TypeError, ["c: filters", "2.5"]),
+    "filters bool": (lambda: layers.Conv2D(True, 3, name="c"), TypeError, ["c: filters", "True"]),
+    "kernel zero": (lambda: layers.Conv2D(4, 0, name="c"), ValueError, ["c: kernel_size", "at least 1", "0"]),
+    "kernel triple": (lambda: layers.Conv2D(4, (3, 3, 3), name="c"), TypeError, ["c: kernel_size", "pair"]),
+    "strides": (lambda: layers.Conv2D(4, 3, strides=(1, 0), name="c"), ValueError, ["c: strides", "(1, 0)"]),
+    "dilation": (
+        lambda: layers.Conv2D(4, 3, dilation_rate="2", name="c"),
+        TypeError,
+        ["c: dilation_rate", "'2'"],
+    ),
+    "padding word": (
+        lambda: layers.Conv2D(4, 3, padding="smae", name="c"),
+        ValueError,
+        ["c: padding", "'valid', 'same'", "'smae'"],
+    ),
+    "padding negative": (lambda: layers.Conv2D(4, 3, padding=-1, name="c"), ValueError, ["c: padding", "-1"]),
+    "padding None": (lambda: layers.Conv2D(4, 3, padding=None, name="c"), TypeError, ["c: padding", "None"]),
+    "groups": (
+        lambda: layers.Conv2D(4, 3, groups=3, name="c"),
+        ValueError,
+        ["c: groups=3", "filters=4", "multiple"],
+    ),
+    "groups and channels": (
+        lambda: build(layers.Conv2D(4, 3, groups=2, name="c"), IMAGE),
+        ValueError,
+        ["c: groups=2", "channels, got 3", "change groups"],
+    ),
+    "activation name": (
+        lambda: layers.Conv2D(4, 3, activation="rellu", name="c"),
+        ValueError,
+        ["c: unknown activation 'rellu'", "Did you mean 'relu'?", "softmax"],
+    ),
+    "activation function": (
+        lambda: layers.Dense(4, activation=np.tanh, name="d"),
+        TypeError,
+        ["d: activation must be a name", "tanh", "after this one"],
+    ),
+    "activation layer": (
+        lambda: layers.Activation(layers.ReLU(), name="a"),
+        TypeError,
+        ["a: activation must be"],
+    ),
+    "use_bias": (
+        lambda: layers.Dense(4, use_bias="no", name="d"),
+        TypeError,
+        ["d: use_bias", "True or False", "'no'"],
+    ),
+    "initializer": (
+        lambda: layers.Dense(4, kernel_initializer="he_norml", name="d"),
+        ValueError,
+        ["d: unknown initializer 'he_norml'", "'he_normal'"],
+    ),
+    "regularizer": (
+        lambda: layers.Conv2D(4, 3, kernel_regularizer="l3", name="c"),
+        ValueError,
+        ["c: unknown regularizer 'l3'", "Choose one of"],
+    ),
+    "algorithm": (
+        lambda: layers.Conv2D(4, 3, algorithm="im2cool", name="c"),
+        ValueError,
+        ["c: unknown algorithm 'im2cool'", "Did you mean 'im2col'?"],
+    ),
+    "algorithm winograd": (
+        lambda: layers.Conv2D(4, 3, algorithm="winograd", name="c"),
+        ValueError,
+        ["c: algorithm 'winograd' is not available in this version", "'direct'"],
+    ),
+    "algorithm fft": (
+        lambda: layers.Conv2D(4, 3, algorithm="fft", name="c"),
+        ValueError,
+        ["not available", "'auto'"],
+    ),
+    "trainable": (
+        lambda: layers.Dense(4, trainable=1, name="d"),
+        TypeError,
+        ["trainable", "True or False", "1"],
+    ),
+    "name": (lambda: layers.Dense(4, name=3), TypeError, ["Dense: name", "3"]),
+    "input_shape int": (
+        lambda: layers.Dense(4, input_shape=(784), name="d"),
+        TypeError,
+        ["d: input_shape", "784", "write (784,)"],
+    ),
+    "input_shape None": (
+        lambda: layers.Conv2D(4, 3, input_shape=(None, None, 3), name="c"),
+        ValueError,
+        ["c: input_shape", "known sizes", "(None, None, 3)"],
+    ),
+    "no channels": (
+        lambda: build(layers.Conv2D(4, 3, name="c"), (None, 28, 28)),
+        ValueError,
+        ["c: expected", "(batch, height, width, channels)", "(None, 28, 28)", "x[..., None]"],
+    ),
+    "flat input": (
+        lambda: build(layers.MaxPooling2D(name="p"), (None, 784)),
+        ValueError,
+        ["p: expected", "(batch, height, width, channels)", "(None, 784)", "Reshape"],
+    ),
+    "too many axes": (
+        lambda: build(layers.GlobalMaxPooling2D(name="g"), (None, 2, 2, 2, 2)),
+        ValueError,
+        ["g: expected", "(None, 2, 2, 2, 2)", "Reshape"],
+    ),
+    "unknown size": (
+        lambda: build(layers.Conv2D(4, 3, name="c"), (None, None, 8, 3)),
+        ValueError,
+        ["c: expected known sizes", "(None, None, 8, 3)", "Input"],
+    ),
+    "two inputs": (
+        lambda: layers.Conv2D(4, 3, name="c")([layers.Input((8, 8, 3)), layers.Input((8, 8, 3))]),
+        ValueError,
+        ["c: expected one input", "list of 2", "combine"],
+    ),
+    "other channels": (
+        lambda: build(layers.Conv2D(4, 3, name="c"), IMAGE, (None, 8, 8, 16)),
+        ValueError,
+        ["c: expected 3 channels", "got 16", "(None, 8, 8, 16)", "new layer"],
+    ),
+    "other channels, depthwise": (
+        lambda: build(layers.DepthwiseConv2D(3, name="c"), IMAGE, (None, 8, 8, 16)),
+        ValueError,
+        ["c: expected 3 channels", "got 16", "new layer"],
+    ),
+    "other features": (
+        lambda: build(layers.Dense(4, name="d"), (None, 10), (None, 11)),
+        ValueError,
+        ["d: expected 10 features", "got 11", "(None, 11)", "new layer"],
+    ),
+    "no features": (
+        lambda: build(layers.Dense(4, name="d"), (None,)),
+        ValueError,
+        ["d: expected", "(batch, ..., features)", "(None,)", "x[:, None]"],
+    ),
+    "kernel beyond image": (
+        lambda: build(layers.Conv2D(4, 9, name="c"), IMAGE),
+        ValueError,
+        ["c: the window of 9x9", "8x8", "smaller kernel"],
+    ),
+    "pool beyond image": (
+        lambda: build(layers.AveragePooling2D(9, name="p"), IMAGE),
+        ValueError,
+        ["p: the window of 9x9", "8x8", "smaller kernel or pool"],
+    ),
+    "pool size": (lambda: layers.MaxPooling2D("2", name="p"), TypeError, ["p: pool_size", "'2'"]),
+    "pool strides": (lambda: layers.MinPooling2D(2, strides=0, name="p"), ValueError, ["p: strides", "0"]),
+    "pool padding": (
+        lambda: layers.MaxPooling2D((2, 3), padding=((0, 2), (0, 0)), name="p"),
+        ValueError,
+        ["p: padding must be less than pool_size (2, 3)", "((0, 2), (0, 0))", "use less"],
+    ),
+    "keepdims": (lambda: layers.GlobalMaxPooling2D(keepdims=1, name="g"), TypeError, ["g: keepdims", "1"]),
+    "depth_multiplier": (
+        lambda: layers.DepthwiseConv2D(3, depth_multiplier=0, name="c"),
+        ValueError,
+        ["c: depth_multiplier", "1 or more", "0"],
+    ),
+    "units": (lambda: layers.Dense("10", name="d"), TypeError, ["d: units", "'10'"]),
+    "rate one": (lambda: layers.Dropout(1.0, name="d"), ValueError, ["d: rate", "less than 1", "1.0"]),
+    "rate percent": (
+        lambda: layers.SpatialDropout2D(50, name="d"),
+        ValueError,
+        ["d: rate", "less than 1", "50"],
+    ),
+    "rate negative": (lambda: layers.Dropout(-0.1, name="d"), ValueError, ["d: rate", "-0.1"]),
+    "rate NaN": (lambda: layers.Dropout(float("nan"), name="d"), ValueError, ["d: rate", "nan"]),
+    "max_value": (lambda: layers.ReLU(max_value=5, name="r"), ValueError, ["r: max_value", "None or 6", "5"]),
+    "max_value and slope": (
+        lambda: layers.ReLU(6, 0.1, name="r"),
+        ValueError,
+        ["r: ", "both", "leave one out"],
+    ),
+    "slope": (lambda: layers.LeakyReLU(-1, name="r"), ValueError, ["r: negative_slope", "at least 0", "-1"]),
+    "alpha": (lambda: layers.ELU(None, name="e"), TypeError, ["e: alpha", "number", "None"]),
+    "axis": (
+        lambda: build(layers.Softmax(axis=1, name="s"), IMAGE),
+        ValueError,
+        ["s: expected axis", "axis=1", "use axis=-1"],
+    ),
+    "axis kind": (lambda: layers.Softmax(axis="last", name="s"), TypeError, ["s: axis", "'last'", "-1"]),
+    "reshape size": (
+        lambda: build(layers.Reshape((10, 10), name="r"), IMAGE),
+        ValueError,
+        ["r: expected", "192 values", "(8, 8, 3)", "(10, 10)", "holds 100"],
+    ),
+    "reshape rest": (
+        lambda: build(layers.Reshape((-1, 7), name="r"), IMAGE),
+        ValueError,
+        ["r: expected", "192 values", "multiple of 7"],
+    ),
+    "reshape twice": (lambda: layers.Reshape((-1, -1), name="r"), ValueError, ["r: target_shape", "one -1"]),
+    "reshape int": (lambda: layers.Reshape(10, name="r"), TypeError, ["r: target_shape", "write (10,)"]),
+    "reshape zero": (
+        lambda: layers.Reshape((-1, 0), name="r"),
+        ValueError,
+        ["r: every size in target_shape", "0"],
+    ),
+    "scale": (lambda: layers.Rescaling([1, 2], name="r"), TypeError, ["r: scale", "number", "[1, 2]"]),
+    "zeros": (lambda: layers.ZeroPadding2D("same", name="z"), TypeError, ["z: padding", "int", "'same'"]),
+    "Input int": (lambda: layers.Input(784), TypeError, ["Input: shape", "write (784,)"]),
+    "Input batch": (
+        lambda: layers.Input((None, 28, 28, 1)),
+        ValueError,
+        ["Input: shape", "leave the batch out"],
+    ),
+    "Input zero": (lambda: layers.Input((28, 0)), ValueError, ["Input: every size in shape", "0"]),
+    "Input empty": (lambda: layers.Input(()), TypeError, ["Input: shape", "()"]),
+    "Input name": (lambda: layers.Input((3,), name=3), TypeError, ["Input: name", "3"]),
+    "Input batch_size": (lambda: layers.Input((3,), batch_size=0), ValueError, ["Input: batch_size", "0"]),
+    "InputLayer": (
+        lambda: build(layers.InputLayer((4, 4), name="i"), (None, 4, 5)),
+        ValueError,
+        ["i: expected samples of shape (4, 4)", "(None, 4, 5)", "reshape"],
+    ),
+    "serialize": (lambda: layers.serialize("Conv2D"), TypeError, ["serialize", "Layer", "'Conv2D'"]),
+    "deserialize": (
+        lambda: layers.deserialize("Conv2D"),
+        TypeError,
+        ["deserialize", "class_name", "'Conv2D'"],
+    ),
+    "unknown layer": (
+        lambda: layers.deserialize({"class_name": "Conv2d", "config": {}}),
+        ValueError,
+        ["unknown layer 'Conv2d'", "Did you mean 'Conv2D'?", "custom_objects={'Conv2d': its class}"],
+    ),
+    "unknown argument": (
+        lambda: layers.deserialize({"class_name": "Dense", "config": {"unit": 3}}),
+        ValueError,
+        ["Dense cannot be made from the arguments {'unit': 3}", "unit"],
+    ),
+    "no layer": (
+        lambda: layers.deserialize({"class_name": "Box"}, {"Box": dict}),
+        TypeError,
+        ["custom_objects['Box']", "subclass of Layer", "dict"],
+    ),
+    "get_config missing": (
+        lambda: layers.deserialize(layers.serialize(Forgetful(2)), {"Forgetful": Forgetful}),
+        ValueError,
+        ["Forgetful", "factor", "get_config"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes(mistake):
+    attempt, error, fragments = MISTAKES[mistake]
+    with pytest.raises(error) as caught:
+        attempt()
+    assert type(caught.value) is error
+    missing = [fragment for fragment in fragments if fragment not in str(caught.value)]
+    assert not missing, f"{missing} not in: {caught.value}"
+
+
+@pytest.mark.parametrize("name", activations.ACTIVATIONS)
+def test_every_activation_is_known_to_the_engine(name):
+    from fastcnn.kernels import _eltwise
+
+    assert name in _eltwise.activations() or name in activations.SOFTMAXES
+
+
+def test_strides_and_dilation_together():
+    assert layers.Conv2D(1, 3, strides=2, dilation_rate=2)(layers.Input((9, 9, 1))).shape == (None, 3, 3, 1)
