@@ -151,8 +151,8 @@ INLINE void transpose_square(const float *src, ptrdiff_t lds, float *dst, ptrdif
         UNROLL for (int i = 0; i < VLEN; i++) {
             if (i & step) continue;
             const vf a = r[i], b = r[i + step];
-            r[i] = __builtin_shuffle(a, b, low);
-            r[i + step] = __builtin_shuffle(a, b, high);
+            r[i] = shuffle(a, b, low);
+            r[i + step] = shuffle(a, b, high);
         }
     }
     UNROLL for (int i = 0; i < VLEN; i++) store(dst + i * ldd, r[i]);
