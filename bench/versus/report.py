@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.rows import STEADY
 from bench.versus.runners import is_own
 
 TITLES = {
@@ -21,7 +22,7 @@ TITLES = {
 
 @dataclass
 class Result:
-    """What one runner did with one net: a median time per round, and the peak measured just before it."""
+    """What one runner did with one net: a median time per round, and the peak measured before each."""
 
     what: str
     net: str
@@ -35,21 +36,12 @@ class Result:
     def ms(self) -> float:
         return median(self.rounds)
 
-    @property
-    def share(self) -> float | None:
+    def share(self, peak: float) -> float:
         """Of the multiply-add peak; useful operations count, however they are computed."""
-        if not self.peaks:
-            return None
-        return median(self.flops / ms / 1e6 / peak for ms, peak in zip(self.rounds, self.peaks, strict=True))
+        return self.flops / self.ms / 1e6 / peak
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            **asdict(self),
-            "median_ms": self.ms,
-            "min_ms": min(self.rounds),
-            "max_ms": max(self.rounds),
-            "share_of_peak": self.share,
-        }
+        return {**asdict(self), "median_ms": self.ms, "min_ms": min(self.rounds), "max_ms": max(self.rounds)}
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,12 @@ def lines(results: Sequence[Result]) -> list[Line]:
     return [Line({r.runner: r for r in results if r.net == net}) for net in nets]
 
 
-def table(results: Sequence[Result]) -> str:
+def quiet_peak(results: Sequence[Result]) -> float | None:
+    """The best multiply-add peak of all that were measured: a disturbed one would flatter the shares."""
+    return max((peak for result in results for peak in result.peaks), default=None)
+
+
+def table(results: Sequence[Result], peak: float | None) -> str:
     """Markdown: a row per net, a column per runner; all of one kind of work."""
     runners = list(dict.fromkeys(result.runner for result in results))
     head = ["net (batch)", *runners, "best peer", "speed-up", "of peak"]
@@ -98,7 +95,7 @@ def table(results: Sequence[Result]) -> str:
                 *(time(line.results.get(name)) for name in runners),
                 line.best_peer.runner if line.best_peer else "-",
                 "-" if line.ratio is None else f"{line.ratio:.2f}x",
-                "-" if shown is None or shown.share is None else f"{shown.share:.0%}",
+                "-" if shown is None or peak is None else f"{shown.share(peak):.0%}",
             ]
         )
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
@@ -113,19 +110,35 @@ def time(result: Result | None) -> str:
 
 def markdown(results: Sequence[Result], machine: dict[str, Any]) -> str:
     """All tables, with what is needed to read them."""
+    peak = quiet_peak(results)
     text = [
         ", ".join(f"{key}: {value}" for key, value in machine.items()),
         "",
         "Milliseconds: the median over the rounds of each round's median, and the spread of these. Speed-up: "
-        "time of the best peer by that of fastcnn. Of peak: share of the float32 multiply-add peak.",
+        "time of the best peer by that of fastcnn. " + about_peak(results, peak),
     ]
     slower = []
     for what, part in by_kind(results).items():
-        text += ["", f"**{TITLES[what]}**", "", table(part)]
+        text += ["", f"**{TITLES[what]}**", "", table(part, peak)]
         slower += [f"{line.own.net} ({what})" for line in lines(part) if line.own and (line.ratio or 1) < 1]
     if slower:
         text += ["", f"Slower than the best peer: {', '.join(slower)}."]
     return "\n".join(text) + "\n"
+
+
+def about_peak(results: Sequence[Result], peak: float | None) -> str:
+    """What the shares refer to, and whether the machine was quiet enough to believe any of the figures."""
+    if peak is None:
+        return "The multiply-add peak was not measured."
+    typical = median(value for result in results for value in result.peaks)
+    text = (
+        f"Of peak: share of the multiply-add peak, {peak:.0f} GFLOP/s (median of all probes: {typical:.0f})."
+    )
+    return (
+        text
+        if typical >= STEADY * peak
+        else f"{text} **The machine was not quiet: do not rely on these times.**"
+    )
 
 
 def describe_machine(threads: int, versions: Sequence[str], load: float) -> dict[str, Any]:
