@@ -108,7 +108,7 @@ class Net:
         ]
 
     def weights(self, seed: int = 0) -> list[Array]:
-        """Kernel, bias, kernel, ...: Glorot-uniform kernels and small biases, the same for every framework."""
+        """Kernel, bias, kernel, ...: Glorot-uniform kernels, small biases, the same for every framework."""
         rng = np.random.default_rng(seed)
         weights = []
         for layer, shape, out in self.steps():
