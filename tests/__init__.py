@@ -1,3 +1,3 @@
-"""Tests of the installed fastcnn, or of this checkout built in place: `bench` arranges that, and shares its shapes."""
+"""Tests of the installed fastcnn, or of this checkout built in place: importing `bench` sees to that."""
 
 import bench  # noqa: F401
