@@ -46,8 +46,8 @@ class BuildKernels(build_ext):
 
     def build_extensions(self):
         if self.compiler.compiler_type != "unix":
-            raise PlatformError(f"fastcnn needs GCC or Clang, for the vector types its kernels are written in, not "
-                                f"the {self.compiler.compiler_type!r} compiler. On Windows, use WSL.")
+            raise PlatformError(f"fastcnn needs GCC or Clang, for the vector types its kernels are written in; "
+                                f"{self.compiler.compiler_type!r} has none. On Windows, use WSL.")
         isas = {name: flags for name, flags in ISAS.get(platform.machine(), {"kernels_generic.c": []}).items()
                 if not flags or self.compiles(flags)}
         wanted = os.environ.get("FASTCNN_OPENMP") != "0"
@@ -65,7 +65,7 @@ class BuildKernels(build_ext):
         super().build_extensions()
 
     def translate(self):
-        """Cython to C, in the build folder; here and not in `setup()`, so that an sdist holds the .pyx files."""
+        """Cython to C, in the build folder; here, not in `setup()`, so that an sdist holds the .pyx files."""
         translated = cythonize(self.extensions, build_dir=self.build_temp, compiler_directives=CYTHON)
         sources = {extension.name: extension.sources for extension in translated}
         for extension in self.extensions:

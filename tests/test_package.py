@@ -44,8 +44,8 @@ def output_of(code: str, **environment: str) -> str:
 # ---------------------------------------------------------------------------------------------------- import
 
 def test_import_adds_little_to_numpys():
-    program = ("from time import process_time as now; start = now(); import numpy; middle = now(); import fastcnn; "
-               "print(middle - start, now() - middle)")
+    program = ("from time import process_time as now; start = now(); import numpy; middle = now(); "
+               "import fastcnn; print(middle - start, now() - middle)")
     runs = [[float(t) for t in output_of(program, PYTHONDONTWRITEBYTECODE="").split()] for _ in range(6)]
     numpy_time, fastcnn_time = (statistics.median(column) for column in zip(*runs[1:], strict=True))
     assert fastcnn_time < max(0.080, numpy_time)  # the second bound is for slow and busy machines
@@ -170,7 +170,7 @@ def parameters(function) -> list[str]:
 
 
 def documented(cls) -> list[str]:
-    """Names of the arguments in `Name(Type a, b=(0, 0), *, c)`, with which Cython begins a class's docstring."""
+    """Names of the arguments in `Name(Type a, b=(0, 0), *, c)`, as Cython begins the docstring of a class."""
     inside = (cls.__doc__ or "").splitlines()[0].partition("(")[2].rpartition(")")[0]
     while (flat := re.sub(r"\([^()]*\)", "", inside)) != inside:  # defaults that are tuples
         inside = flat
