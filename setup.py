@@ -46,7 +46,7 @@ class BuildKernels(build_ext):
 
     def build_extensions(self):
         if self.compiler.compiler_type != "unix":
-            raise PlatformError(f"fastcnn needs GCC or Clang, for the vector types its kernels are written in; "
+            raise PlatformError(f"fastcnn needs GCC or Clang, for the vector types of its kernels; "
                                 f"{self.compiler.compiler_type!r} has none. On Windows, use WSL.")
         isas = {name: flags for name, flags in ISAS.get(platform.machine(), {"kernels_generic.c": []}).items()
                 if not flags or self.compiles(flags)}
