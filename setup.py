@@ -46,11 +46,12 @@ class BuildKernels(build_ext):
 
     def build_extensions(self):
         if self.compiler.compiler_type != "unix":
-            raise PlatformError(f"fastcnn needs GCC or Clang, for the vector types its kernels are written in; the "
-                                f"{self.compiler.compiler_type!r} compiler has none. On Windows, use WSL.")
+            raise PlatformError(f"fastcnn needs GCC or Clang, for the vector types of its kernels; "
+                                f"{self.compiler.compiler_type!r} has none. On Windows, use WSL.")
         isas = {name: flags for name, flags in ISAS.get(platform.machine(), {"kernels_generic.c": []}).items()
                 if not flags or self.compiles(flags)}
-        openmp = ["-fopenmp"] if os.environ.get("FASTCNN_OPENMP") != "0" and self.compiles(["-fopenmp"]) else []
+        wanted = os.environ.get("FASTCNN_OPENMP") != "0"
+        openmp = ["-fopenmp"] if wanted and self.compiles(["-fopenmp"]) else []
         sanitize = SANITIZE if os.environ.get("FASTCNN_SANITIZE") == "1" else []
         for extension in self.extensions:
             extension.extra_compile_args = C_FLAGS + openmp + sanitize
@@ -64,7 +65,7 @@ class BuildKernels(build_ext):
         super().build_extensions()
 
     def translate(self):
-        """Cython to C, in the build folder. Here and not in `setup()`, so that an sdist holds the .pyx files."""
+        """Cython to C, in the build folder; here, not in `setup()`, so that an sdist holds the .pyx files."""
         translated = cythonize(self.extensions, build_dir=self.build_temp, compiler_directives=CYTHON)
         sources = {extension.name: extension.sources for extension in translated}
         for extension in self.extensions:

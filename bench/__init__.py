@@ -1,6 +1,6 @@
 """Benchmarks of the installed fastcnn, or of this checkout built in place if none is installed.
 
-Python would look for `fastcnn` in this checkout first, where it usually has no compiled modules: look here last.
+Python would find the checkout's `fastcnn` first, which usually has no compiled modules: look there last.
 """
 
 import sys

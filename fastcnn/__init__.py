@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from fastcnn import datasets, reference
 
 __all__ = [
-    "CheckpointError", "Input", "Model", "Sequential", "__version__", "callbacks", "config_text", "data", "datasets",
-    "get_num_threads", "initializers", "layers", "load_model", "losses", "metrics", "ops", "optimizers", "reference",
-    "regularizers", "schedules", "seed", "set_num_threads", "show_config", "utils",
+    "CheckpointError", "Input", "Model", "Sequential", "__version__", "callbacks", "config_text", "data",
+    "datasets", "get_num_threads", "initializers", "layers", "load_model", "losses", "metrics", "ops",
+    "optimizers", "reference", "regularizers", "schedules", "seed", "set_num_threads", "show_config",
+    "utils",
 ]
 
-_LAZY = ("datasets", "reference")  # imported when first asked for: they take as long as half of all others
+_LAZY = ("datasets", "reference")  # imported when first asked for: slow, and most programs use neither
 
 
 def __getattr__(name: str):
