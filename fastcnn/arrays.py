@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float32]
 
 
-def as_float32(value, ndim: int, what: str, shape: tuple | None = None) -> np.ndarray:
-    """`value` as a C-contiguous float32 array of `ndim` axes; a copy only where it is not one already.
+IMAGES = "(batch, height, width, channels)"
+WEIGHTS = "(kernel height, kernel width, input channels, output channels)"
+
+
+def as_float32(value: ArrayLike, ndim: int | None, what: str, shape: Sequence[int] | None = None,
+               axes: str = "") -> Array:
+    """`value` as a C-contiguous, aligned float32 array of `ndim` axes (None: any number), called `axes`.
+
+    It is a copy only where `value` is not such an array already. `what` names function and argument in errors.
 
     Raises
     ------
@@ -15,16 +27,15 @@ def as_float32(value, ndim: int, what: str, shape: tuple | None = None) -> np.nd
     ValueError
         For the wrong number of axes, or a shape other than `shape`.
     """
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{what} must be an array: {error}") from None
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{what} must hold real numbers, got dtype {array.dtype}"
                         + ("; stack equal-sized arrays into one" if array.dtype.kind == "O" else ""))
-    if array.ndim != ndim:
-        raise ValueError(f"{what} must have {ndim} axes{_axes(ndim)}, got {array.ndim}: shape {array.shape}")
-    if shape is not None and array.shape != shape:
-        raise ValueError(f"{what} must have shape {shape}, got {array.shape}")
-    return np.ascontiguousarray(array, np.float32)
-
-
-def _axes(ndim: int) -> str:
-    return {4: " (batch, height, width, channels)", 2: " (batch, features)"}.get(ndim, "")
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{what} must have {ndim} axes{axes and ' ' + axes}, got {array.ndim}: shape {array.shape}")
+    if shape is not None and array.shape != tuple(shape):
+        raise ValueError(f"{what} must have shape {tuple(shape)}, got {array.shape}")
+    return np.require(array, np.float32, "CA")

@@ -6,9 +6,18 @@ where rows outside 0..in-1 hold zeros. Hence `out = (in + top + bottom - ((kerne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 Pair = tuple[int, int]
+IntOrPair = int | Sequence[int]
+Padding = str | int | Sequence[Any]
+
+# Every size a user gives is below this, so that products of two of them fit 64 bits.
+SIZE_LIMIT = 2**31
 
 
 def pair(value, what: str, where: str, least: int = 1) -> Pair:
@@ -16,16 +25,33 @@ def pair(value, what: str, where: str, least: int = 1) -> Pair:
     values = (value, value) if _is_int(value) else value
     if not isinstance(values, (tuple, list)) or len(values) != 2 or not all(_is_int(v) for v in values):
         raise TypeError(f"{where}: {what} must be an int or a pair of ints, got {value!r}")
-    if min(values) < least:
-        raise ValueError(f"{where}: {what} must be at least {least}, got {value!r}")
+    if not least <= min(values) <= max(values) < SIZE_LIMIT:
+        raise ValueError(f"{where}: {what} must be at least {least} and below 2**31, got {value!r}")
     return int(values[0]), int(values[1])
 
 
+def positive(value, what: str, where: str) -> int:
+    """`value` as an int of at least 1; ValueError or TypeError names `where` and `what`."""
+    if not _is_int(value):
+        raise TypeError(f"{where}: {what} must be an int, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{where}: {what} must be at least 1, got {value}")
+    return int(value)
+
+
+def image_shape(shape, what: str, where: str) -> tuple[int, int, int, int]:
+    """`shape` as (batch, height, width, channels); ValueError names `where` and `what`."""
+    if not isinstance(shape, (tuple, list)) or len(shape) != 4 or not all(_is_int(s) and s >= 0 for s in shape):
+        raise ValueError(f"{where}: {what} must be (batch, height, width, channels), got {shape!r}")
+    n, h, w, c = map(int, shape)
+    return n, h, w, c
+
+
 def _is_int(value) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def resolve_padding(padding, size: Pair, kernel: Pair, strides: Pair, dilation: Pair, where: str):
+def resolve_padding(padding: Padding, size: Pair, kernel: Pair, strides: Pair, dilation: Pair, where: str):
     """((top, bottom), (left, right)) from 'valid', 'same' (TensorFlow's rule), an int, a pair or all four."""
     if isinstance(padding, str):
         if padding == "valid":
@@ -47,6 +73,41 @@ def _same(size, kernel, stride, dilation) -> Pair:
     extent = (kernel - 1) * dilation + 1
     total = max(0, (-(-size // stride) - 1) * stride + extent - size)
     return total // 2, total - total // 2
+
+
+def resolve_transpose(size: Pair, kernel, strides, padding, output_padding, dilation,
+                      where: str) -> tuple[Pair, tuple[Pair, Pair]]:
+    """Output size of a transposed convolution, and the pads of the convolution that leads back to `size`.
+
+    Keras's rules. Per axis, with extent = (kernel - 1) * dilation + 1, without padding `(size - 1) * stride + extent`
+    pixels are reached; 'same' keeps `size * stride` of them, explicit pads are cut off, and `output_padding` pixels
+    are added at the end (None: with 'valid' as many as make it at least `size * stride`).
+    """
+    kernel, strides = pair(kernel, "kernel_size", where), pair(strides, "strides", where)
+    dilation = pair(dilation, "dilation", where)
+    extra = (None, None) if output_padding is None else pair(output_padding, "output_padding", where, least=0)
+    same = isinstance(padding, str) and padding == "same"
+    pads = ((0, 0), (0, 0)) if same else resolve_padding(padding, size, kernel, strides, dilation, where)
+    axes = [_transpose_axis(*axis, same, where)
+            for axis in zip(size, kernel, strides, dilation, extra, pads, strict=True)]
+    return tuple(length for length, _ in axes), tuple(pad for _, pad in axes)
+
+
+def _transpose_axis(size, kernel, stride, dilation, extra, pads, same, where) -> tuple[int, Pair]:
+    extent = (kernel - 1) * dilation + 1
+    reached = (size - 1) * stride + extent
+    if same:
+        length = (size - 1) * stride + extent % 2 + extra if extra else size * stride
+        cut = max(0, reached - length)
+        pads = cut // 2, cut - cut // 2
+    else:
+        length = reached - sum(pads) + (max(0, stride - extent) if extra is None else extra)
+    if size < 1 or length < 1:
+        raise ValueError(f"{where}: an axis of {size} pixels with kernel extent {extent} and pads {pads} has no "
+                         f"output pixel left; use less padding")
+    if length + sum(pads) - reached >= stride:
+        raise ValueError(f"{where}: output_padding {extra} must be smaller, below what stride {stride} allows")
+    return length, pads
 
 
 def _outputs(size, extent, stride, pads) -> int:
@@ -76,11 +137,15 @@ class Window:
         `word` is what the user calls the window, for messages.
         """
         kernel = pair(kernel, word, where)
-        strides, dilation = pair(strides, "strides", where), pair(dilation, "dilation_rate", where)
+        strides, dilation = pair(strides, "strides", where), pair(dilation, "dilation", where)
         pads = resolve_padding(padding, size, kernel, strides, dilation, where)
         extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-        if any(size[i] + sum(pads[i]) < extent[i] for i in (0, 1)):
-            padded = tuple(size[i] + sum(pads[i]) for i in (0, 1))
+        if min(size) < 1:
+            raise ValueError(f"{where}: images must have at least one pixel, got height {size[0]}, width {size[1]}")
+        padded = tuple(size[i] + sum(pads[i]) for i in (0, 1))
+        if max(padded) >= SIZE_LIMIT:
+            raise ValueError(f"{where}: the padded image must be below 2**31 pixels high and wide, got {padded}")
+        if any(padded[i] < extent[i] for i in (0, 1)):
             raise ValueError(
                 f"{where}: the window of {extent[0]}x{extent[1]} pixels is larger than the image of "
                 f"{padded[0]}x{padded[1]} pixels (padding included); use a smaller kernel or pool, padding='same', "
@@ -112,15 +177,14 @@ class Conv:
         """Sizes from array shapes and Keras's words; ValueError when they do not fit together."""
         n, ih, iw, ic = x_shape
         kh, kw, wic, oc = w_shape
-        if not _is_int(groups) or groups < 1:
-            raise ValueError(f"{where}: groups must be a positive int, got {groups!r}")
+        groups = positive(groups, "groups", where)
         if ic % groups or oc % groups:
             raise ValueError(f"{where}: groups={groups} must divide both the input channels ({ic}) and "
                              f"the filters ({oc})")
         if wic * groups != ic:
             raise ValueError(f"{where}: the weights of shape {tuple(w_shape)} expect {wic * groups} input channels "
                              f"with groups={groups}, but the input of shape {tuple(x_shape)} has {ic}")
-        return cls(n, ic, oc, int(groups), Window.resolve((ih, iw), (kh, kw), strides, padding, dilation, where))
+        return cls(n, ic, oc, groups, Window.resolve((ih, iw), (kh, kw), strides, padding, dilation, where))
 
     @property
     def x_shape(self):

@@ -774,6 +774,11 @@ def silu(x: ArrayLike) -> Array:
     return x * sigmoid(x)
 
 
+def swish(x: ArrayLike) -> Array:
+    """Another name of `silu`."""
+    return silu(x)
+
+
 def hard_sigmoid(x: ArrayLike) -> Array:
     """relu6(x + 3) / 6."""
     return relu6(_array(x, "hard_sigmoid: x") + 3.0) / 6.0

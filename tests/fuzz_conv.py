@@ -1,4 +1,4 @@
-"""Random convolutions, all passes, algorithms and instruction sets, against the float64 reference.
+"""Random convolutions, all passes, algorithms and instruction sets on 1 to 3 threads, against the float64 reference.
 
     python -m tests.fuzz_conv --cases 20000 --seed 0
 
@@ -63,18 +63,21 @@ def main(argv=None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first case: to repeat one that failed")
     options = parser.parse_args(argv)
-    start, compared, usual = time.perf_counter(), 0, _cpu.isa()
+    start, compared, usual, threads = time.perf_counter(), 0, _cpu.isa(), _cpu.get_num_threads()
     isas = _cpu.isas()
     for number in range(options.first, options.first + options.cases):
         rng = np.random.default_rng([options.seed, number])
         case = random_case(rng)
+        _cpu.set_num_threads(1 + number % 3)
         try:
             compared += check_case(case, rng, isas)
         except Exception as error:
-            print(f"case {number} of seed {options.seed} fails on {_cpu.isa()}: {case}\n{error}", file=sys.stderr)
+            print(f"case {number} of seed {options.seed} fails on {_cpu.isa()}, {_cpu.get_num_threads()} threads: "
+                  f"{case}\n{error}", file=sys.stderr)
             raise
         finally:
             _cpu.select_isa(usual)
+            _cpu.set_num_threads(threads)
     print(f"{options.cases} cases, {compared} results on {', '.join(isas)} agree with the reference; "
           f"{time.perf_counter() - start:.0f} s")
     return 0

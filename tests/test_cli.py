@@ -15,7 +15,7 @@ from fastcnn import cli, doctor, layers, zoo
 from fastcnn.cli import main
 from fastcnn.kernels import _cpu
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(fastcnn.__file__).parents[1]  # from where `python -m fastcnn` finds the package under test
 LAST_LINE = re.compile(r"Test accuracy: (0\.\d{4})   Time: \d+\.\d s")
 
 

@@ -27,6 +27,9 @@ cdef int _IN_PLACE = IN_PLACE, _PADDED = PADDED, _IM2COL = IM2COL
 # A panel's input should stay in a core's L2 beside a block of weights; im2col's patches likewise.
 PANEL_BYTES = 512 << 10
 PANEL_PIXELS = 2048
+# A weight gradient reads a few channels of every pixel, one cache line each, once per block of output channels:
+# so many lines stay in the first-level cache.
+GRAD_PIXELS = 256
 # Rows that wait for pooling should stay in the first-level cache, unless the weights are so large that more
 # pixels must share one pass over them.
 STRIP_PIXELS = 28
@@ -109,85 +112,100 @@ cdef class Panel:
     cdef object keep
 
     def __init__(self, Tensor x, grid, strides, origin, taps, Py_ssize_t width, str algorithm="direct",
-                 Py_ssize_t unit=1):
+                 Py_ssize_t unit=1, Py_ssize_t max_pixels=PANEL_PIXELS):
         cdef panel_t *p = &self.c
         p.x = x.c
         p.rows, p.cols = grid
         p.sh, p.sw = strides
         p.top, p.left = origin
         p.width, p.taps = width, len(taps)
-        tap = np.asarray(taps, np.int32).reshape(-1, 2)
-        reach = tap.max(axis=0) + 1 if len(taps) else np.ones(2, int)
-        p.extent, p.depth = reach[0], p.taps * width
-        p.mode = self.choose_mode(algorithm, reach)
-        p.pw = (p.cols - 1) * p.sw + int(reach[1])
-        self.choose_size(x.images, unit)
+        p.extent = 1 + max((row for row, _ in taps), default=0)
+        p.depth = p.taps * width
+        p.pw = (p.cols - 1) * p.sw + 1 + max((col for _, col in taps), default=0)
+        p.mode = self.choose_mode(algorithm)
+        self.choose_size(x.images, unit, max_pixels)
         p.ph = (p.band - 1) * p.sh + p.extent
-        self.build_tables(tap)
+        self.keep = x, self.build_tables(taps)
 
-    cdef choose_mode(self, algorithm, reach):
-        """Read in place whenever the zeros that the taps reach are there."""
+    cdef int choose_mode(self, algorithm):
+        """Read in place whenever the zeros that the taps reach are there.
+
+        Taps so far apart that even one padded band is larger than its patches, and than a panel, leave im2col.
+        """
         cdef panel_t *p = &self.c
-        last_row = (p.rows - 1) * p.sh - p.top + reach[0]
-        last_col = (p.cols - 1) * p.sw - p.left + reach[1]
         if algorithm == "im2col":
             return _IM2COL
-        fits = (p.top <= p.x.top and p.left <= p.x.left and last_row <= p.x.h + p.x.bottom
-                and last_col <= p.x.w + p.x.right)
-        return _IN_PLACE if fits else _PADDED
+        if (p.top <= p.x.top and p.left <= p.x.left and (p.rows - 1) * p.sh - p.top + p.extent <= p.x.h + p.x.bottom
+                and p.pw - p.left <= p.x.w + p.x.right):
+            return _IN_PLACE
+        padded = 4 * int(p.extent) * int(p.pw) * int(p.width)
+        return _IM2COL if padded > max(PANEL_BYTES, 4 * p.cols * p.depth) else _PADDED
 
-    cdef choose_size(self, Py_ssize_t images, Py_ssize_t unit):
+    cdef choose_size(self, Py_ssize_t images, Py_ssize_t unit, Py_ssize_t max_pixels):
         cdef panel_t *p = &self.c
-        per_row = 4 * (p.cols * p.depth if p.mode == _IM2COL else p.sh * p.pw * p.width)
-        per_image = 4 * (p.rows * p.cols * p.depth if p.mode == _IM2COL
-                         else ((p.rows - 1) * p.sh + p.extent) * p.pw * p.width)
-        fit = min(PANEL_BYTES // max(1, per_image), PANEL_PIXELS // max(1, p.rows * p.cols))
+        row_bytes = 4 * (p.cols * p.depth if p.mode == _IM2COL else p.pw * p.width)
+        step, extent = (1, 1) if p.mode == _IM2COL else (int(p.sh), int(p.extent))
+        fit = min(PANEL_BYTES // max(1, ((p.rows - 1) * step + extent) * row_bytes),
+                  max_pixels // max(1, p.rows * p.cols))
+        units = min(PANEL_BYTES // max(1, unit * step * row_bytes), max_pixels // max(1, unit * p.cols))
         p.images = max(1, min(fit, images))
-        p.band = p.rows
-        if fit == 0:
-            p.band = min(p.rows, max(1, PANEL_BYTES // max(1, per_row * unit)) * unit)
-        if p.mode == _PADDED:
-            self.scratch = 4 * p.images * ((p.band - 1) * p.sh + p.extent) * p.pw * p.width
-        elif p.mode == _IM2COL:
-            self.scratch = 4 * p.images * p.band * p.cols * p.depth
+        p.band = p.rows if fit else min(p.rows, unit * max(1, units))
+        if p.mode != _IN_PLACE:
+            self.scratch = p.images * ((p.band - 1) * step + extent) * row_bytes
 
-    cdef build_tables(self, tap):
+    cdef build_tables(self, taps):
         cdef panel_t *p = &self.c
-        image, row, col = np.meshgrid(np.arange(p.images), np.arange(p.band), np.arange(p.cols), indexing="ij")
-        channel = np.arange(p.width)
+        cdef Py_ssize_t pitch = p.x.c, row_pitch = p.x.row, image_pitch = p.x.image, start, t, c
+        if p.mode == _PADDED:
+            pitch, row_pitch, image_pitch = p.width, p.pw * p.width, p.ph * p.pw * p.width
         if p.mode == _IM2COL:
-            xoff = np.arange(image.size) * p.depth
-            koff = np.arange(p.depth)
+            xoff = self.pixel_offsets(p.rows * p.cols * p.depth, p.cols * p.depth, p.depth)
         else:
-            pitch, row_pitch, image_pitch = ((p.x.c, p.x.row, p.x.image) if p.mode == _IN_PLACE
-                                             else (p.width, p.pw * p.width, p.ph * p.pw * p.width))
-            xoff = image * image_pitch + row * (p.sh * row_pitch) + col * (p.sw * pitch)
-            koff = (tap[:, :1].astype(np.int64) * row_pitch + tap[:, 1:].astype(np.int64) * pitch + channel)
-        self.keep = xoff, koff, tap_row, tap_col = offsets(xoff), offsets(koff), offsets(tap[:, 0]), offsets(tap[:, 1])
-        p.xoff, p.koff = table_address(xoff), table_address(koff)
-        p.tap_row, p.tap_col = table_address(tap_row), table_address(tap_col)
+            xoff = self.pixel_offsets(image_pitch, p.sh * row_pitch, p.sw * pitch)
+            check_span((int(p.extent) - 1) * row_pitch + int(p.pw) * pitch)
+        tables = np.empty(2 * p.taps + p.depth, np.int32)
+        cdef int *row = table_address(tables)
+        cdef int *col = row + p.taps
+        cdef int *koff = col + p.taps
+        for t in range(p.taps):
+            row[t], col[t] = taps[t]
+            start = t * p.width if p.mode == _IM2COL else row[t] * row_pitch + col[t] * pitch
+            for c in range(p.width):
+                koff[t * p.width + c] = <int>(start + c)
+        p.xoff, p.tap_row, p.tap_col, p.koff = table_address(xoff), row, col, koff
+        return xoff, tables
 
     def pixel_offsets(self, image, row, col):
         """int32 offsets of a full panel's pixels in a tensor with these pitches (floats)."""
-        cdef panel_t *p = &self.c
-        n, r, c = np.meshgrid(np.arange(p.images), np.arange(p.band), np.arange(p.cols), indexing="ij")
-        return offsets(n * image + r * row + c * col)
+        return grid_offsets(self.c.images, self.c.band, self.c.cols, image, row, col)
 
     @property
     def mode(self):
         return ("in place", "padded", "im2col")[self.c.mode]
 
 
-cdef const int *table_address(values):
-    return <const int *><Py_ssize_t>values.ctypes.data
+cdef int *table_address(table):
+    return <int *><Py_ssize_t>table.ctypes.data
 
 
-def offsets(values):
-    """As a flat int32 table; a panel never spans 2**31 floats."""
-    values = np.asarray(values).reshape(-1)
-    if values.size and values.max() >= 2**31:
+def check_span(floats):
+    """Offset tables hold int32."""
+    if floats >= 2**31:
         raise ValueError("convolution: one image row and its kernel span more than 2**31 floats")
-    return np.ascontiguousarray(values, np.int32)
+
+
+def grid_offsets(Py_ssize_t images, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t image, Py_ssize_t row, Py_ssize_t col):
+    """int32 offsets, in order, of pixels that lie `image`, `row` and `col` floats apart."""
+    cdef Py_ssize_t n, r, c
+    check_span(int(images - 1) * image + int(rows - 1) * row + int(cols - 1) * col)
+    table = np.empty(images * rows * cols, np.int32)
+    cdef int *at = table_address(table)
+    for n in range(images):
+        for r in range(rows):
+            for c in range(cols):
+                at[0] = <int>(n * image + r * row + c * col)
+                at += 1
+    return table
 
 
 # --------------------------------------------------------------------------------------------------- weights
@@ -476,17 +494,19 @@ cdef class Gather(Op):
         p.kh, p.kw = p.sh, p.sw = window
         p.h, p.w, p.c, p.oh, p.ow = g.panel.rows, g.panel.cols, g.y.c, g.y.h, g.y.w
         p.relu, p.arg_bytes = relu, 1
-        if p.h != p.oh * p.kh or p.w != p.ow * p.kw or g.weights.groups > 1 or g.by_channels or g.panel.band % p.kh:
+        if p.h != p.oh * p.kh or p.w != p.ow * p.kw or g.weights.groups > 1 or g.by_channels or g.bands > 1 \
+                or g.panel.band % p.kh:
             raise ValueError("pooled convolution: the grid and the pooled output do not fit together")
         if arg is not None:
+            if p.kh * p.kw > 254:
+                raise ValueError("pooled convolution: windows of more than 254 pixels cannot be told by a byte")
             if arg.dtype != np.uint8 or arg.size != g.n * p.oh * p.ow * p.c or not arg.flags.c_contiguous:
                 raise ValueError("pooled convolution: arg must be contiguous uint8 of the pooled shape")
             g.arg = <unsigned char *><Py_ssize_t>arg.ctypes.data
         small = 4 * g.weights.groups * g.weights.blocks * block_size(&g.weights) <= SMALL_WEIGHTS
         few = -(-STRIP_PIXELS // max(1, p.kh * p.w)) * p.kh
         g.strip = min(g.panel.band, few) if small and g.panel.images == 1 else g.panel.band
-        image, row, col = np.meshgrid(np.arange(g.panel.images), np.arange(g.strip), np.arange(p.w), indexing="ij")
-        strip_off = offsets(((image * g.strip + row) * p.w + col) * p.c)
+        strip_off = grid_offsets(g.panel.images, g.strip, p.w, g.strip * p.w * p.c, p.w * p.c, p.c)
         g.strip_off = table_address(strip_off)
         g.pool_scratch = (self.scratch + 63) // 64 * 64
         self.scratch = g.pool_scratch + 4 * g.panel.images * g.strip * p.w * p.c

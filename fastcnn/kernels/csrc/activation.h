@@ -100,8 +100,9 @@ INLINE vf act_mish(vf x, vf a)
 }
 INLINE vf act_mish_grad(vf dy, vf x, vf a)
 {
-    const vf e = vexp(vmin(splat(20), x)), w = e * (e + 2.0f), d = w + 2.0f;
-    return dy * (w / d + x * (4.0f * e / d) * ((1.0f + e) / d));
+    const vf z = vmin(splat(20), x); /* beyond, the derivative is 1 */
+    const vf e = vexp(z), w = e * (e + 2.0f), d = w + 2.0f;
+    return dy * (w / d + z * (4.0f * e / d) * ((1.0f + e) / d));
 }
 
 #define DEFINE_ACTIVATION(f)                                                                          \

@@ -1,0 +1,37 @@
+"""Fixtures of all tests: every usable instruction set, several thread counts, and a seeded generator."""
+
+from __future__ import annotations
+
+import os
+import zlib
+
+import numpy as np
+import pytest
+
+from fastcnn.kernels import _cpu
+
+
+@pytest.fixture(params=_cpu.isas())
+def isa(request):
+    """Each instruction set this CPU can run, in use during the test."""
+    usual = _cpu.isa()
+    _cpu.select_isa(request.param)
+    yield request.param
+    _cpu.select_isa(usual)
+
+
+@pytest.fixture(params=(1, 2, 3), ids="threads{}".format)
+def threads(request):
+    """One, two and three threads."""
+    usual = _cpu.get_num_threads()
+    _cpu.set_num_threads(request.param)
+    yield request.param
+    _cpu.set_num_threads(usual)
+
+
+@pytest.fixture
+def rng(request):
+    """A generator of its own for each test; FASTCNN_TEST_SEED, printed when a test fails, varies all of them."""
+    seed = int(os.environ.get("FASTCNN_TEST_SEED", "0"))
+    print(f"FASTCNN_TEST_SEED={seed}")
+    return np.random.default_rng([seed, zlib.crc32(request.node.nodeid.encode())])

@@ -1,0 +1,426 @@
+"""The convolution drivers and the tiles under them: every tile size, every way to cut the work.
+
+Outputs start as NaN inside guard bands, so that a value not written, and a write that strays, both show.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastcnn import reference
+from fastcnn.geometry import Conv
+from fastcnn.kernels import _conv, _cpu
+from fastcnn.kernels import conv as passes
+from fastcnn.kernels._conv import Gather, PackWeights, Panel, Weights, WeightGrad
+from fastcnn.kernels._executor import Program, Stage, run_op
+from fastcnn.kernels._op import Tensor
+from tests.check import assert_same, guarded, poison, small_ints
+
+
+def tensor(array):
+    return Tensor(array.shape, array)
+
+
+def sizes_to(largest):
+    """1 to one more than a tile, and around two and three tiles."""
+    return [*range(1, largest + 2), 2 * largest - 1, 2 * largest, 2 * largest + 1, 3 * largest + 1]
+
+
+def packed(make):
+    """Weights whose packed form is filled in, with NaN where nothing belongs."""
+    memory, check = guarded((make(None).packed_size,))
+    weights = make(memory)
+    run_op(PackWeights(weights))
+    check()
+    return weights
+
+
+def gather(x, w, b=None, use_packed=False, **options):
+    """A row of pixels times a matrix: y (pixels, outputs), from guarded memory."""
+    make = lambda memory: Weights(w[None, None], [(0, 0)], packed=memory)  # noqa: E731
+    weights = packed(make) if use_packed else make(None)
+    y, check = guarded((1, 1, len(x), w.shape[1]))
+    panel = Panel(tensor(x[None, None]), (1, len(x)), (1, 1), (0, 0), [(0, 0)], x.shape[1])
+    run_op(Gather(panel, weights, tensor(y), b, **options))
+    check()
+    return y[0, 0]
+
+
+# ---- every tile
+
+
+@pytest.mark.parametrize("use_packed", (False, True), ids=("in place", "packed"))
+def test_gather_tile_of_every_size(use_packed, isa, rng):
+    _, mr, nr = _cpu.tile_sizes()
+    x, w, b = small_ints(rng, (3 * mr + 1, 5)), small_ints(rng, (5, 3 * nr + 1)), small_ints(rng, (3 * nr + 1,))
+    want = x.astype(float) @ w + b
+    for n in sizes_to(nr):
+        columns = np.ascontiguousarray(w[:, :n])
+        for m in sizes_to(mr):
+            assert_same(gather(x[:m], columns, b[:n], use_packed), want[:m, :n])
+
+
+@pytest.mark.parametrize("depth", (0, 1, 2, 3, 7, 64, 1000))
+def test_gather_tile_of_every_depth(depth, isa, rng):
+    x, w = small_ints(rng, (15, depth)), small_ints(rng, (depth, 33))
+    assert_same(gather(x, w), x.astype(float) @ w)
+    assert_same(gather(x, w, by_channels=True), x.astype(float) @ w)
+
+
+def test_gather_clamps_and_keeps_nan(isa, rng):
+    _, mr, nr = _cpu.tile_sizes()
+    x, w = small_ints(rng, (mr + 1, 4)), small_ints(rng, (4, nr + 1))
+    x[1, 2] = np.nan
+    x[2, :] = [np.inf, 0, 0, 0]
+    w[0] = np.where(w[0] < 0, -1, 1)
+    with np.errstate(invalid="ignore"):
+        product = x.astype(float) @ w
+    for clamp in ((0, np.inf), (0, 6), (-3, 5), (-np.inf, np.inf)):
+        assert_same(gather(x, w, clamp=clamp), np.where(np.isnan(product), np.nan, np.clip(product, *clamp)))
+
+
+@pytest.mark.parametrize("chunk", (1, 3), ids=("accumulate", "overwrite"))
+def test_outer_tile_and_column_sums_of_every_size(chunk, isa, rng):
+    """dw = x' dy and db = 1' dy; in chunks of one image, tiles add to what the image before left."""
+    _, mr, nr = _cpu.tile_sizes()
+    x, dy = small_ints(rng, (3, 1, 2, 3 * mr + 1)), small_ints(rng, (3, 1, 2, 3 * nr + 1))
+    want = np.einsum("nhwi,nhwo->io", x.astype(float), dy)
+    for n in sizes_to(nr):
+        dy_n = np.ascontiguousarray(dy[..., :n])
+        for m in sizes_to(mr):
+            (dw, check_dw), (db, check_db) = guarded((1, 1, 1, m, n)), guarded((1, n))
+            panel = Panel(tensor(np.ascontiguousarray(x[..., :m])), (1, 2), (1, 1), (0, 0), [(0, 0)], m)
+            op = WeightGrad(panel, tensor(dy_n), dw, db)
+            Program([Stage([op], 3, 3, chunk)]).run()
+            check_dw()
+            check_db()
+            assert_same(dw[0, 0, 0], want[:m, :n])
+            assert_same(db[0], dy_n.sum((0, 1, 2), dtype=float))
+
+
+@pytest.mark.parametrize("pixels", (1, 2, 3, 63, 64, 1000))
+def test_outer_tile_of_every_number_of_pixels(pixels, isa, rng):
+    _, mr, nr = _cpu.tile_sizes()
+    x, dy = small_ints(rng, (1, 1, pixels, mr + 1)), small_ints(rng, (1, 1, pixels, nr + 1))
+    dw, check = guarded((1, 1, 1, mr + 1, nr + 1))
+    run_op(WeightGrad(Panel(tensor(x), (1, pixels), (1, 1), (0, 0), [(0, 0)], mr + 1), tensor(dy), dw))
+    check()
+    assert_same(dw[0, 0, 0], x[0, 0].astype(float).T @ dy[0, 0])
+
+
+@pytest.mark.parametrize("groups", (1, 2))
+def test_packing_of_every_size(groups, isa, rng):
+    """Blocks of columns, depth by depth; columns beyond the last are not written. Both orders of channels."""
+    vlen, _, nr = _cpu.tile_sizes()
+    taps = [(1, 0), (0, 1)]
+    for inner in (1, 2, vlen - 1, vlen, vlen + 1, 2 * vlen + 3):
+        for outputs in (1, 2, vlen - 1, vlen, vlen + 1, nr - 1, nr, nr + 1, 2 * nr + 1):
+            w = small_ints(rng, (2, 2, inner, groups * outputs))
+            rows = np.stack([w[tap] for tap in taps])  # (taps, inner, groups * outputs)
+            straight = rows.reshape(2 * inner, groups, outputs).transpose(1, 0, 2)
+            assert_same(blocks_of(w, taps, groups, False), cut(straight, nr))
+            w = small_ints(rng, (2, 2, outputs, groups * inner))
+            rows = np.stack([w[tap] for tap in taps])  # (taps, outputs, groups * inner)
+            turned = rows.reshape(2, outputs, groups, inner).transpose(2, 0, 3, 1).reshape(groups, 2 * inner, outputs)
+            assert_same(blocks_of(w, taps, groups, True), cut(turned, nr))
+
+
+def blocks_of(w, taps, groups, transposed):
+    memory, check = guarded((Weights(w, taps, groups, transposed).packed_size,))
+    run_op(PackWeights(Weights(w, taps, groups, transposed, packed=memory)))
+    check()
+    return memory
+
+
+def cut(matrices, nr):
+    """(groups, depth, outputs) as flat [group][block][depth][nr], NaN in the missing columns."""
+    groups, depth, outputs = matrices.shape
+    blocks = -(-outputs // nr)
+    result = np.full((groups, depth, blocks * nr), np.nan)
+    result[..., :outputs] = matrices
+    return result.reshape(groups, depth, blocks, nr).transpose(0, 2, 1, 3).ravel()
+
+
+# ---- halos: zeros around images, read where they lie
+
+
+def haloed(a, halo, outside=np.nan):
+    """A Tensor of a copy of `a` with a halo of zeros, inside memory that is `outside` everywhere else."""
+    (top, bottom), (left, right) = halo
+    n, h, w, c = a.shape
+    memory = np.full((n, 1 + top + h + bottom + 1, left + w + right, c), outside, np.float32)
+    memory[:, 1:-1] = 0
+    view = memory[:, 1 + top : 1 + top + h, left : left + w]
+    view[...] = a
+    return Tensor(a.shape, view, halo), view, memory
+
+
+HALOS = [
+    # x, w, strides, padding, dilation, groups
+    ((2, 5, 6, 3), (3, 3, 3, 17), 1, "same", 1, 1),
+    ((2, 5, 6, 3), (3, 2, 3, 9), (2, 1), ((2, 1), (0, 3)), 1, 1),
+    ((3, 7, 4, 4), (3, 3, 2, 6), 2, "same", 1, 2),
+    ((2, 6, 6, 5), (3, 3, 5, 4), 1, "same", 2, 1),
+]
+
+
+@pytest.mark.parametrize("x_shape, w_shape, strides, padding, dilation, groups", HALOS)
+def test_haloed_tensors_are_read_in_place(x_shape, w_shape, strides, padding, dilation, groups, isa, rng):
+    conv = Conv.resolve(x_shape, w_shape, strides, padding, dilation, groups, "conv")
+    x, w, dy = small_ints(rng, x_shape), small_ints(rng, w_shape), small_ints(rng, conv.y_shape)
+    words = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
+    window = conv.window
+    x_tensor, _, _ = haloed(x, window.pads)
+    taps = [(r * window.dh, s * window.dw) for r in range(window.kh) for s in range(window.kw)]
+    panel = Panel(x_tensor, (window.oh, window.ow), (window.sh, window.sw), (window.top, window.left), taps,
+                  conv.ic // groups)
+    assert panel.mode == "in place"
+
+    weights = packed(lambda memory: passes.forward_weights(conv, w, memory))
+    y_tensor, y, y_memory = haloed(np.full(conv.y_shape, np.nan, np.float32), ((1, 2), (3, 1)), 7)
+    run_op(Gather(panel, weights, y_tensor))
+    assert_same(y, reference.conv2d(x, w, **words))
+    assert_border(y_memory, y, ((1, 2), (3, 1)))
+
+    dw, check = guarded((1, *w_shape))
+    Program([Stage([WeightGrad(panel, tensor(dy), dw, None, groups)], conv.n, conv.n)]).run()
+    check()
+    assert_same(dw[0], reference.conv2d_weight_grad(x, dy, w_shape[:2], **words))
+
+    dy_tensor, _, _ = haloed(dy, ((6, 6), (6, 6)))
+    dx_tensor, dx, dx_memory = haloed(np.full(x_shape, np.nan, np.float32), ((2, 0), (1, 1)), 7)
+    for phase in passes.phases(conv):
+        phase_weights = packed(lambda memory, p=phase: passes.input_grad_weights(conv, p, w, memory))
+        run_op(passes.input_grad(conv, phase, dy_tensor, phase_weights, dx_tensor, "direct"))
+    assert_same(dx, reference.conv2d_input_grad(dy, w, x_shape, **words))
+    assert_border(dx_memory, dx, ((2, 0), (1, 1)))
+
+
+def assert_border(memory, view, halo):
+    """Around the pixels nothing was written: zeros in the halo, sevens beyond."""
+    (top, bottom), (left, right) = halo
+    n, h, w, c = view.shape
+    want = np.full(memory.shape, 7.0)
+    want[:, 1:-1] = 0
+    want[:, 1 + top : 1 + top + h, left : left + w] = view
+    assert_same(memory, want)
+
+
+def test_too_small_a_halo_is_not_read():
+    x, _, _ = haloed(np.zeros((1, 4, 4, 2), np.float32), ((1, 0), (1, 1)))
+    taps = [(r, s) for r in range(3) for s in range(3)]
+    assert Panel(x, (4, 4), (1, 1), (1, 1), taps, 2).mode == "padded"
+    assert Panel(x, (3, 4), (1, 1), (1, 1), taps, 2).mode == "in place"
+
+
+# ---- ways to cut the work
+
+SHAPES = [
+    # x, w, strides, padding, groups
+    ((5, 6, 7, 9), (3, 3, 9, 37), 1, "same", 1),
+    ((4, 9, 5, 8), (3, 2, 4, 70), 2, ((1, 0), (2, 1)), 2),
+    ((70, 1, 1, 20), (1, 1, 20, 40), 1, "valid", 1),
+    ((3, 4, 4, 33), (3, 3, 33, 5), 3, "same", 1),
+]
+each_shape = pytest.mark.parametrize("x_shape, w_shape, strides, padding, groups", SHAPES)
+SMALL_PANELS = (512 << 10, 2000, 0)  # bytes: all images at once, a few rows, one row
+
+
+@pytest.fixture(params=SMALL_PANELS, ids="panel{}".format)
+def panel_bytes(request, monkeypatch):
+    monkeypatch.setattr(_conv, "PANEL_BYTES", request.param)
+
+
+class Problem:
+    """A convolution of small integers with its exact results."""
+
+    def __init__(self, x_shape, w_shape, strides, padding, groups, rng):
+        self.conv = Conv.resolve(x_shape, w_shape, strides, padding, 1, groups, "conv")
+        self.x, self.w, self.b = small_ints(rng, x_shape), small_ints(rng, w_shape), small_ints(rng, w_shape[3:])
+        self.dy = small_ints(rng, self.conv.y_shape)
+        words = {"strides": strides, "padding": padding, "groups": groups}
+        self.y = reference.conv2d(self.x, self.w, self.b, **words)
+        self.dx = reference.conv2d_input_grad(self.dy, self.w, x_shape, **words)
+        self.dw = [reference.conv2d_weight_grad(self.x[i : i + 1], self.dy[i : i + 1], w_shape[:2], **words)
+                   for i in range(x_shape[0])]
+
+
+@each_shape
+@pytest.mark.parametrize("algorithm", ("direct", "im2col"))
+@pytest.mark.parametrize("options", ({}, {"bands": 2}, {"bands": 5}, {"by_channels": True}), ids=str)
+def test_forward_however_it_is_cut(x_shape, w_shape, strides, padding, groups, algorithm, options, panel_bytes, rng):
+    p = Problem(x_shape, w_shape, strides, padding, groups, rng)
+    for use_packed in (False, True):
+        make = lambda memory: passes.forward_weights(p.conv, p.w, memory)  # noqa: E731
+        weights = packed(make) if use_packed else make(None)
+        for group, chunk in ((1, 1), (3, 2), (100, 100)):
+            y, check = guarded(p.conv.y_shape)
+            op = passes.forward(p.conv, tensor(p.x), weights, tensor(y), p.b, algorithm, **options)
+            Program([Stage([op], op.items, group, chunk)]).run()
+            check()
+            assert_same(y, p.y)
+
+
+@each_shape
+@pytest.mark.parametrize("algorithm", ("direct", "im2col"))
+@pytest.mark.parametrize("options", ({}, {"bands": 3}, {"by_channels": True}), ids=str)
+def test_input_gradient_however_it_is_cut(x_shape, w_shape, strides, padding, groups, algorithm, options, panel_bytes,
+                                          rng):
+    """Each phase of the stride writes its own pixels and no others; with `by_channels` weights pack on the fly."""
+    p = Problem(x_shape, w_shape, strides, padding, groups, rng)
+    for use_packed in (True, False) if options.get("by_channels") else (True,):
+        dx, check = guarded(p.conv.x_shape)
+        written = np.zeros(dx.shape, bool)
+        for phase in passes.phases(p.conv):
+            make = lambda memory, f=phase: passes.input_grad_weights(p.conv, f, p.w, memory)  # noqa: E731
+            weights = packed(make) if use_packed else make(None)
+            op = passes.input_grad(p.conv, phase, tensor(p.dy), weights, tensor(dx), algorithm, **options)
+            Program([Stage([op], op.items, 2)]).run()
+            check()
+            written[:, phase.row :: p.conv.window.sh, phase.col :: p.conv.window.sw] = True
+            assert_same(np.isnan(dx), ~written)
+        assert written.all()
+        assert_same(dx, p.dx)
+
+
+@each_shape
+@pytest.mark.parametrize("algorithm", ("direct", "im2col"))
+@pytest.mark.parametrize("group, chunk", ((1, 1), (2, 1), (2, 2), (3, 2), (100, 1), (100, 100)))
+def test_partial_weight_gradients(x_shape, w_shape, strides, padding, groups, algorithm, group, chunk, panel_bytes,
+                                  threads, rng):
+    """One partial sum per group of images, whatever the chunks and threads, and the bias gradient beside it."""
+    p = Problem(x_shape, w_shape, strides, padding, groups, rng)
+    parts = -(-p.conv.n // group)
+    (dw, check_dw), (db, check_db) = guarded((parts, *w_shape)), guarded((parts, w_shape[3]))
+    op = passes.weight_grad(p.conv, tensor(p.x), tensor(p.dy), dw, db, algorithm)
+    Program([Stage([op], op.items, group, chunk)]).run()
+    check_dw()
+    check_db()
+    assert_same(dw, [sum(p.dw[i * group : (i + 1) * group]) for i in range(parts)])
+    assert_same(db, [p.dy[i * group : (i + 1) * group].sum((0, 1, 2), dtype=float) for i in range(parts)])
+
+
+@pytest.mark.parametrize("x_shape, w_shape, strides, padding, groups", [s for s in SHAPES if s[4] == 1])
+@pytest.mark.parametrize("algorithm", ("direct", "im2col"))
+@pytest.mark.parametrize("slice_channels", (1, 4, 7, 1000))
+def test_weight_gradient_by_channels(x_shape, w_shape, strides, padding, groups, algorithm, slice_channels, panel_bytes,
+                                     isa, rng):
+    p = Problem(x_shape, w_shape, strides, padding, groups, rng)
+    (dw, check_dw), (db, check_db) = guarded((1, *w_shape)), guarded((1, w_shape[3]))
+    op = passes.weight_grad(p.conv, tensor(p.x), tensor(p.dy), dw, db, algorithm,
+                            slice_channels=min(slice_channels, p.conv.ic))
+    assert op.items == -(-p.conv.ic // min(slice_channels, p.conv.ic))
+    run_op(op)
+    check_dw()
+    check_db()
+    assert_same(dw[0], sum(p.dw))
+    assert_same(db[0], p.dy.sum((0, 1, 2), dtype=float))
+
+
+@pytest.mark.parametrize("n", (1, 127, 128, 1100))
+@pytest.mark.parametrize("ic, oc", ((7, 5), (5, 70)))
+def test_dense_batches_are_split(n, ic, oc, threads, rng):
+    """Large batches are cut into shares of the images as well as into blocks of outputs."""
+    x, w, b = small_ints(rng, (n, ic)), small_ints(rng, (ic, oc)), small_ints(rng, (oc,))
+    want = x.astype(float) @ w + b
+    assert_same(gather(x, w, b, by_channels=True), want)
+    conv = Conv.resolve((n, 1, 1, ic), (1, 1, ic, oc), 1, "valid", 1, 1, "conv")
+    (y, check), shape = guarded((n, oc)), (n, 1, 1)
+    op = passes.forward(conv, Tensor((*shape, ic), x), passes.forward_weights(conv, w[None, None]),
+                        Tensor((*shape, oc), y), b, "direct", by_channels=True)
+    run_op(op)
+    check()
+    assert_same(y, want)
+
+
+# ---- max-pooling in the same pass
+
+POOLED = [
+    # x, w, strides, padding, pool
+    ((3, 8, 8, 5), (3, 3, 5, 20), 1, "same", (2, 2)),
+    ((2, 9, 11, 4), (3, 3, 4, 37), 1, "same", (2, 2)),  # a row and a column are left over
+    ((2, 12, 9, 3), (2, 3, 3, 6), (1, 2), "valid", (3, 2)),
+    ((1, 30, 16, 8), (3, 3, 8, 8), 1, "same", (2, 4)),
+    ((1, 6, 6, 2), (1, 1, 2, 3), 1, "valid", (6, 6)),
+    ((0, 8, 8, 5), (3, 3, 5, 20), 1, "same", (2, 2)),
+]
+
+
+@pytest.mark.parametrize("x_shape, w_shape, strides, padding, pool", POOLED)
+@pytest.mark.parametrize("algorithm", ("direct", "im2col"))
+@pytest.mark.parametrize("relu", (False, True), ids=("plain", "relu"))
+def test_pooled_convolution(x_shape, w_shape, strides, padding, pool, algorithm, relu, panel_bytes, isa, rng):
+    conv = Conv.resolve(x_shape, w_shape, strides, padding, 1, 1, "conv")
+    x, w, b = small_ints(rng, x_shape), small_ints(rng, w_shape), small_ints(rng, w_shape[3:])
+    full = reference.conv2d(x, w, b, strides=strides, padding=padding)
+    want, position = reference.max_pool2d(full, pool, return_indices=True)
+    y_tensor, y, y_memory = haloed(np.full(want.shape, np.nan, np.float32), ((1, 0), (0, 1)), 7)
+    arg, check = guarded(want.shape, 77, np.uint8)
+    weights = packed(lambda memory: passes.forward_weights(conv, w, memory))
+    for taps in (None, arg):
+        run_op(passes.forward(conv, tensor(x), weights, y_tensor, b, algorithm, pool=pool, arg=taps, pool_relu=relu))
+        assert_same(y, np.maximum(want, 0) if relu else want)
+        assert_border(y_memory, y, ((1, 0), (0, 1)))
+    check()
+    row, column = np.divmod(position, full.shape[2])
+    tap = row % pool[0] * pool[1] + column % pool[1]
+    assert_same(arg, np.where((want <= 0) & relu, 255, tap).astype(np.uint8))
+
+
+def test_scratch_may_hold_garbage(rng):
+    """A program's scratch is left as the run before left it: with NaN everywhere the next run must not mind."""
+    p = Problem((2, 6, 7, 9), (3, 3, 9, 20), 1, "same", 1, rng)
+    x = p.x.copy()
+    weights = passes.forward_weights(p.conv, p.w)
+    for algorithm in ("direct", "im2col"):
+        y, _ = guarded(p.conv.y_shape)
+        op = passes.forward(p.conv, tensor(x), weights, tensor(y), p.b, algorithm)
+        program = Program([Stage([op], op.items)])
+        poison(x)
+        program.run()
+        x[...] = p.x
+        program.run()
+        assert_same(y, p.y)
+
+
+# ---- what does not fit together is refused before C sees it
+
+
+def test_mistakes_are_refused():
+    x, w = np.zeros((1, 4, 4, 3), np.float32), np.zeros((3, 3, 3, 5), np.float32)
+    y, taps = np.zeros((1, 2, 2, 5), np.float32), [(r, s) for r in range(3) for s in range(3)]
+    panel = Panel(tensor(x), (2, 2), (1, 1), (0, 0), taps, 3)
+    with pytest.raises(ValueError, match="do not fit together"):
+        Gather(panel, Weights(w, taps[:4]), tensor(y))
+    with pytest.raises(ValueError, match="do not fit together"):
+        Gather(panel, Weights(w, taps), tensor(np.zeros((1, 2, 2, 4), np.float32)))
+    with pytest.raises(ValueError, match="bias must be 5"):
+        Gather(panel, Weights(w, taps), tensor(y), np.zeros(4, np.float32))
+    with pytest.raises(ValueError, match="must be packed"):
+        back = Panel(tensor(y), (4, 4), (1, 1), (2, 2), taps, 5)
+        Gather(back, Weights(w, taps, transposed=True), tensor(x))
+    with pytest.raises(ValueError, match="contiguous float32"):
+        Weights(w.astype(float), taps)
+    with pytest.raises(ValueError, match="packed floats"):
+        Weights(w, taps, packed=np.zeros(3, np.float32))
+    with pytest.raises(ValueError, match="no packed form"):
+        PackWeights(Weights(w, taps))
+    with pytest.raises(ValueError, match="do not fit together"):
+        WeightGrad(panel, tensor(y), np.zeros((1, 2, 2, 3, 5), np.float32))
+    with pytest.raises(ValueError, match="bias gradient of shape"):
+        WeightGrad(panel, tensor(y), np.zeros((1, 3, 3, 3, 5), np.float32), np.zeros((1, 4), np.float32))
+    with pytest.raises(ValueError, match="contiguous float32"):
+        WeightGrad(panel, tensor(y), np.zeros((1, 3, 3, 3, 5)))
+    with pytest.raises(ValueError, match="covers 2 channels"):
+        WeightGrad(Panel(tensor(x), (2, 2), (1, 1), (0, 0), taps, 2), tensor(y), np.zeros((1, 3, 3, 3, 5), np.float32))
+    pooled, pixel = np.zeros((1, 1, 1, 5), np.float32), Weights(w, taps)
+    for options in ({"bands": 2}, {"by_channels": True}):
+        with pytest.raises(ValueError, match="pooled output do not fit"):
+            Gather(panel, pixel, tensor(pooled), pool=(2, 2), **options)
+    with pytest.raises(ValueError, match="pooled output do not fit"):
+        Gather(panel, pixel, tensor(pooled), pool=(1, 2))
+    with pytest.raises(ValueError, match="arg must be contiguous uint8"):
+        Gather(panel, pixel, tensor(pooled), pool=(2, 2), arg=np.zeros((1, 1, 1, 5), np.int32))
+    with pytest.raises(ValueError, match=r"2\*\*31 floats"):
+        _conv.grid_offsets(2, 3, 4, 2**31 - 10, 4, 1)
