@@ -265,7 +265,8 @@ def _slot_name(slot: str, variable: Variable) -> str:
 def _restore_training(model: Model, training: Config, arrays: Arrays, custom_objects: Mapping[str, type],
                       path: Any) -> None:
     try:
-        rule, loss, chosen = (_revive(training[key], custom_objects) for key in ("optimizer", "loss", "metrics"))
+        rule, loss, chosen = (_revive(training[key], custom_objects)
+                              for key in ("optimizer", "loss", "metrics"))
         optimizer = optimizers.get(rule)
         optimizer.iterations = int(training["iterations"])
         model.compile(optimizer, loss, _for_each(_make_metric, chosen), training["loss_weights"])
