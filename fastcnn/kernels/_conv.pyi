@@ -29,6 +29,7 @@ class Panel:
         width: int,
         algorithm: str = "direct",
         unit: int = 1,
+        max_pixels: int = ...,
     ) -> None: ...
     def pixel_offsets(self, image: int, row: int, col: int) -> NDArray[np.int32]: ...
     @property
