@@ -8,7 +8,6 @@ losses.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import sys
@@ -109,12 +108,12 @@ def agree(net: str, losses: dict[str, list[float]]) -> None:
 
 def peak_probe(threads: int) -> Callable[[], float] | None:
     """Measures the multiply-add peak with fastcnn's engine; None where that is not built."""
-    if importlib.util.find_spec("fastcnn.kernels._probe") is None:
+    try:
+        from fastcnn.kernels import _cpu
+        from fastcnn.kernels.probe import FmaProbe
+    except ImportError:
         say("fastcnn is not built here: no shares of the peak")
         return None
-    from fastcnn.kernels import _cpu
-    from fastcnn.kernels.probe import FmaProbe
-
     _cpu.set_num_threads(threads)
     probe = FmaProbe()
     return lambda: max(probe() for _ in range(10))

@@ -108,13 +108,14 @@ class Net:
         ]
 
     def weights(self, seed: int = 0) -> list[Array]:
-        """Kernel, bias, kernel, ...: He-uniform kernels and small biases, the same for every framework."""
+        """Kernel, bias, kernel, ...: Glorot-uniform kernels, small biases, the same for every framework."""
         rng = np.random.default_rng(seed)
         weights = []
         for layer, shape, out in self.steps():
             if isinstance(layer, (Conv, Dense)):
                 kernel = layer.weight_shape(shape)
-                bound = math.sqrt(6 / math.prod(kernel[:-1]))
+                taps = math.prod(kernel[:-2])
+                bound = math.sqrt(6 / (taps * (kernel[-2] + kernel[-1])))
                 weights.append(rng.uniform(-bound, bound, kernel).astype(np.float32))
                 weights.append(rng.uniform(-0.05, 0.05, out[-1]).astype(np.float32))
         return weights
