@@ -1,7 +1,7 @@
 """Tests. Two settings that libraries read when they are loaded, so this comes before NumPy and the engine.
 
-Threads that wait sleep instead of spinning: on a busy machine spinning makes small problems ten times slower. And the
-reference's small float64 products are faster on one thread.
+Threads that wait sleep instead of spinning: on a busy machine spinning makes small problems ten times slower.
+And the reference's small float64 products are faster on one thread.
 """
 
 import os
