@@ -1,7 +1,7 @@
 """Build of the compiled engine: Cython drivers, and one C kernel source compiled once per instruction set.
 
-Environment switches: FASTCNN_OPENMP=0 builds the serial engine, FASTCNN_SANITIZE=1 adds the address and
-undefined-behaviour sanitizers.
+Environment switches: FASTCNN_OPENMP=0 builds the serial engine; FASTCNN_SANITIZE=1 adds the address and
+undefined-behaviour sanitizers, for running the tests with libasan preloaded.
 """
 
 import os
@@ -10,14 +10,13 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import PlatformError
 
 KERNELS = Path("fastcnn/kernels")
 CSRC = KERNELS / "csrc"
-DRIVERS = ("_op", "_executor", "_conv", "_depthwise", "_pool", "_eltwise", "_loss", "_optim", "_load", "_probe")
 
 # Source -> the compiler flags of that one file. `generic` uses the baseline and always builds.
 X86 = {
@@ -31,16 +30,28 @@ ISAS = {"x86_64": X86, "AMD64": X86, "aarch64": ARM64, "arm64": ARM64}
 # Never -ffast-math: linking with it changes denormal handling in the whole host process.
 # -O2: at -O3 gcc may move a tile's accumulators from registers to the stack.
 C_FLAGS = ["-O2", "-g0", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
-SANITIZE = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g"]
+# -O1: with the sanitizers' checks in every tile, -O2 takes minutes for AVX-512.
+SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
+
+CYTHON = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
+          "initializedcheck": False, "embedsignature": True}
 
 
 class BuildKernels(build_ext):
     """build_ext that adds per-source instruction-set flags and drops what the compiler cannot build."""
 
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
     def build_extensions(self):
+        if self.compiler.compiler_type != "unix":
+            raise PlatformError(f"fastcnn needs GCC or Clang, for the vector types of its kernels; "
+                                f"{self.compiler.compiler_type!r} has none. On Windows, use WSL.")
         isas = {name: flags for name, flags in ISAS.get(platform.machine(), {"kernels_generic.c": []}).items()
                 if not flags or self.compiles(flags)}
-        openmp = ["-fopenmp"] if os.environ.get("FASTCNN_OPENMP") != "0" and self.compiles(["-fopenmp"]) else []
+        wanted = os.environ.get("FASTCNN_OPENMP") != "0"
+        openmp = ["-fopenmp"] if wanted and self.compiles(["-fopenmp"]) else []
         sanitize = SANITIZE if os.environ.get("FASTCNN_SANITIZE") == "1" else []
         for extension in self.extensions:
             extension.extra_compile_args = C_FLAGS + openmp + sanitize
@@ -49,8 +60,16 @@ class BuildKernels(build_ext):
         cpu.sources += [str(CSRC / name) for name in isas]
         cpu.define_macros += [(f"FC_HAVE_{name[8:-2].upper()}", "1") for name in isas]
         cpu.define_macros += [("FC_FLAGS", '"' + " ".join(C_FLAGS + openmp + sanitize) + '"')]
+        self.translate()
         self.add_source_flags(isas)
         super().build_extensions()
+
+    def translate(self):
+        """Cython to C, in the build folder; here, not in `setup()`, so that an sdist holds the .pyx files."""
+        translated = cythonize(self.extensions, build_dir=self.build_temp, compiler_directives=CYTHON)
+        sources = {extension.name: extension.sources for extension in translated}
+        for extension in self.extensions:
+            extension.sources = sources[extension.name]
 
     def add_source_flags(self, isas):
         compile_one = self.compiler._compile
@@ -69,22 +88,15 @@ class BuildKernels(build_ext):
             return subprocess.run(command, capture_output=True).returncode == 0
 
 
-def extension(name, sources=()):
+def extension(driver):
     return Extension(
-        f"fastcnn.kernels.{name}",
-        [str(KERNELS / f"{name}.pyx"), *map(str, sources)],
-        include_dirs=[str(CSRC), numpy.get_include()],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+        f"fastcnn.kernels.{driver.stem}",
+        [str(driver)] + ([str(CSRC / "dispatch.c")] if driver.stem == "_cpu" else []),
+        include_dirs=[str(CSRC)],
         depends=[str(path) for path in sorted(CSRC.glob("*.h"))],
     )
 
 
-drivers = [name for name in DRIVERS if (KERNELS / f"{name}.pyx").exists()]
-setup(
-    ext_modules=cythonize(
-        [extension("_cpu", [CSRC / "dispatch.c"])] + [extension(name) for name in drivers],
-        compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False,
-                             "cdivision": True, "initializedcheck": False, "embedsignature": True},
-    ),
-    cmdclass={"build_ext": BuildKernels},
-)
+# _cpu first: it holds the kernels of all instruction sets and takes longest.
+drivers = sorted(KERNELS.glob("*.pyx"), key=lambda path: (path.stem != "_cpu", path))
+setup(ext_modules=[extension(driver) for driver in drivers], cmdclass={"build_ext": BuildKernels})

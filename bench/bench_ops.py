@@ -1,7 +1,7 @@
 """Speed of the kernels: `python -m pytest bench/bench_ops.py --threads 2`.
 
-Convolution and dense layers are held against the multiply-add peak, pooling against copying as many bytes. The
-engine's work is timed, packing of weights included, without the checks around it.
+Convolution and dense layers are held against the multiply-add peak, pooling against copying as many bytes.
+The engine's work is timed, packing of weights included, without the checks around it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fastcnn import ops
 
 ALGORITHMS = ("direct", "im2col")
 POOLED = (64, 32, 32, 64)  # images before pooling
-DENSE = (64, 3136, 128)    # samples, inputs, outputs: the larger dense layer of SimpleCNN
+DENSE = (64, 3136, 128)  # samples, inputs, outputs: the larger dense layer of SimpleCNN
 
 each_case = pytest.mark.parametrize("case", SPEED, ids=lambda case: case.name.removeprefix("speed_"))
 each_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -12,8 +12,12 @@ from fastcnn.kernels.probe import copy_bandwidth, fma_peak
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=_cpu.get_num_threads(), help="up to so many (default: all)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--threads", type=int, default=_cpu.get_num_threads(), help="up to so many (default: all)"
+    )
     parser.add_argument("--bursts", type=int, default=30, help="bursts of 3 ms, of which the best counts")
     args = parser.parse_args()
     _cpu.set_num_threads(args.threads)

@@ -1,16 +1,17 @@
 """fastcnn: convolutional neural networks trained on the CPU, near the limit of the machine."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from fastcnn import (
     callbacks,
     data,
-    datasets,
     initializers,
     layers,
     losses,
     metrics,
     ops,
     optimizers,
-    reference,
     regularizers,
     schedules,
     utils,
@@ -22,8 +23,24 @@ from fastcnn.layers import Input
 from fastcnn.models import Model, Sequential, load_model
 from fastcnn.random import seed
 
+if TYPE_CHECKING:
+    from fastcnn import datasets, reference
+
 __all__ = [
-    "CheckpointError", "Input", "Model", "Sequential", "__version__", "callbacks", "config_text", "data", "datasets",
-    "get_num_threads", "initializers", "layers", "load_model", "losses", "metrics", "ops", "optimizers", "reference",
-    "regularizers", "schedules", "seed", "set_num_threads", "show_config", "utils",
+    "CheckpointError", "Input", "Model", "Sequential", "__version__", "callbacks", "config_text", "data",
+    "datasets", "get_num_threads", "initializers", "layers", "load_model", "losses", "metrics", "ops",
+    "optimizers", "reference", "regularizers", "schedules", "seed", "set_num_threads", "show_config",
+    "utils",
 ]
+
+_LAZY = ("datasets", "reference")  # imported when first asked for: slow, and most programs use neither
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

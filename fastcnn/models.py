@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn import saving, summaries
+from fastcnn import checkpoints, summaries
 from fastcnn.arrays import as_float32
 from fastcnn.errors import unknown_name
 from fastcnn.graph import Graph, SymbolicTensor
@@ -178,15 +178,15 @@ class Model(Trainer):
 
     def save(self, path, include_optimizer: bool = True) -> None:
         """Write weights, architecture and (unless told otherwise) the training state to one .safetensors file."""
-        saving.save_model(self, path, include_optimizer)
+        checkpoints.save_model(self, path, include_optimizer)
 
     def save_weights(self, path) -> None:
         """Write the weights to a .safetensors file."""
-        saving.save_weights(self, path)
+        checkpoints.save_weights(self, path)
 
     def load_weights(self, path) -> None:
         """Read weights that `save_weights` or `save` wrote; `CheckpointError` when they do not fit this model."""
-        saving.load_weights(self, path)
+        checkpoints.load_weights(self, path)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -273,4 +273,4 @@ def load_model(path, custom_objects: dict[str, Any] | None = None) -> Model:
         When there is no such file, or it is damaged, foreign, or names a layer that is not known (give your own layer
         classes as `custom_objects={'Name': Class}`).
     """
-    return saving.load_model(path, custom_objects)
+    return checkpoints.load_model(path, custom_objects)

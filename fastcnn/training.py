@@ -15,6 +15,7 @@ from fastcnn.batches import (as_list, check_count, check_lengths, prepare_input,
 from fastcnn.callbacks import CallbackList, History
 from fastcnn.data import Dataset
 from fastcnn.kernels import _cpu
+from fastcnn.layers.base import Variable
 from fastcnn.plan.plan import Plan
 from fastcnn.store import Store
 
@@ -142,12 +143,7 @@ class Trainer:
 
     def _plan(self, kind: str, n: int, weighted: bool = False) -> Plan:
         """The plan for a batch of n: kind is 'predict', 'predict_training', 'test' or 'train'."""
-        variables = self.weights
-        if self._store is None or self._store.variables != variables:
-            self._store = Store(variables)
-            self._reset_plans()
-        elif self._store.adopt():
-            self._packed.clear()
+        variables = self._own_store().variables
         if kind == "train":
             self._fill_slots()
         key = (kind, n, weighted, _cpu.isa(), tuple(v.trainable for v in variables) if kind == "train" else None)
@@ -163,6 +159,23 @@ class Trainer:
         else:
             self._plans.move_to_end(key)
         return plan
+
+    def _own_store(self) -> Store:
+        """The store that holds the weights of all present layers."""
+        variables = self.weights
+        if self._store is None or self._store.variables != variables:
+            self._store = Store(variables)
+            self._reset_plans()
+        elif self._store.adopt():
+            self._packed.clear()
+        return self._store
+
+    def slot_views(self) -> dict[str, dict[Variable, np.ndarray]]:
+        """The optimiser's moments by name, of each weight, as views in the weight's shape."""
+        store = self._own_store()
+        self._fill_slots()
+        return {name: {v: store.view(store.slots[name], v) for v in store.variables}
+                for name in self.optimizer.slots}
 
     def _fill_slots(self) -> None:
         """Moment arrays of the optimiser, filled with its starting values unless they are there."""

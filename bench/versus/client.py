@@ -28,10 +28,17 @@ class Worker:
 
     def __init__(self, name: str, command: Sequence[str], threads: int = 1):
         self.name = name
-        self.log = tempfile.TemporaryFile("w+")
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by close)
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
-                                        text=True, cwd=ROOT, env=environment)
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            cwd=ROOT,
+            env=environment,
+        )
         hello = self._read()
         if "missing" in hello:
             self.close()
@@ -54,7 +61,9 @@ class Worker:
         if not line:
             self.process.wait()
             self.log.seek(0)
-            raise WorkerError(f"{self.name} ended with code {self.process.returncode}:\n{self.log.read()[-2000:]}")
+            raise WorkerError(
+                f"{self.name} ended with code {self.process.returncode}:\n{self.log.read()[-2000:]}"
+            )
         return json.loads(line)
 
     def close(self) -> None:

@@ -10,14 +10,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.rows import STEADY
 from bench.versus.runners import is_own
 
-TITLES = {"train": "Training step", "predict": "Prediction of a batch", "predict-one": "Prediction of one sample"}
+TITLES = {
+    "train": "Training step",
+    "predict": "Prediction of a batch",
+    "predict-one": "Prediction of one sample",
+}
 
 
 @dataclass
 class Result:
-    """What one runner did with one net: a median time per round, and the peak measured just before it."""
+    """What one runner did with one net: a median time per round, and the peak measured before each."""
 
     what: str
     net: str
@@ -25,22 +30,18 @@ class Result:
     runner: str
     flops: float
     rounds: list[float] = field(default_factory=list)  # ms
-    peaks: list[float] = field(default_factory=list)   # GFLOP/s
+    peaks: list[float] = field(default_factory=list)  # GFLOP/s
 
     @property
     def ms(self) -> float:
         return median(self.rounds)
 
-    @property
-    def share(self) -> float | None:
+    def share(self, peak: float) -> float:
         """Of the multiply-add peak; useful operations count, however they are computed."""
-        if not self.peaks:
-            return None
-        return median(self.flops / ms / 1e6 / peak for ms, peak in zip(self.rounds, self.peaks, strict=True))
+        return self.flops / self.ms / 1e6 / peak
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "median_ms": self.ms, "min_ms": min(self.rounds), "max_ms": max(self.rounds),
-                "share_of_peak": self.share}
+        return {**asdict(self), "median_ms": self.ms, "min_ms": min(self.rounds), "max_ms": max(self.rounds)}
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class Line:
 
     @property
     def best_peer(self) -> Result | None:
-        return min((r for name, r in self.results.items() if not is_own(name)), key=lambda r: r.ms, default=None)
+        return min(
+            (r for name, r in self.results.items() if not is_own(name)), key=lambda r: r.ms, default=None
+        )
 
     @property
     def ratio(self) -> float | None:
@@ -63,12 +66,22 @@ class Line:
         return self.best_peer.ms / self.own.ms if self.own and self.best_peer else None
 
 
+def by_kind(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """The results of each kind of work."""
+    return {what: [r for r in results if r.what == what] for what in dict.fromkeys(r.what for r in results)}
+
+
 def lines(results: Sequence[Result]) -> list[Line]:
     nets = dict.fromkeys(result.net for result in results)
     return [Line({r.runner: r for r in results if r.net == net}) for net in nets]
 
 
-def table(results: Sequence[Result]) -> str:
+def quiet_peak(results: Sequence[Result]) -> float | None:
+    """The best multiply-add peak of all that were measured: a disturbed one would flatter the shares."""
+    return max((peak for result in results for peak in result.peaks), default=None)
+
+
+def table(results: Sequence[Result], peak: float | None) -> str:
     """Markdown: a row per net, a column per runner; all of one kind of work."""
     runners = list(dict.fromkeys(result.runner for result in results))
     head = ["net (batch)", *runners, "best peer", "speed-up", "of peak"]
@@ -76,11 +89,15 @@ def table(results: Sequence[Result]) -> str:
     for line in lines(results):
         any_result = next(iter(line.results.values()))
         shown = line.own or line.best_peer
-        rows.append([f"{any_result.net} ({any_result.batch})",
-                     *(time(line.results.get(name)) for name in runners),
-                     line.best_peer.runner if line.best_peer else "-",
-                     "-" if line.ratio is None else f"{line.ratio:.2f}x",
-                     "-" if shown is None or shown.share is None else f"{shown.share:.0%}"])
+        rows.append(
+            [
+                f"{any_result.net} ({any_result.batch})",
+                *(time(line.results.get(name)) for name in runners),
+                line.best_peer.runner if line.best_peer else "-",
+                "-" if line.ratio is None else f"{line.ratio:.2f}x",
+                "-" if shown is None or peak is None else f"{shown.share(peak):.0%}",
+            ]
+        )
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
@@ -93,28 +110,60 @@ def time(result: Result | None) -> str:
 
 def markdown(results: Sequence[Result], machine: dict[str, Any]) -> str:
     """All tables, with what is needed to read them."""
-    text = [", ".join(f"{key}: {value}" for key, value in machine.items()), "",
-            "Milliseconds: the median over the rounds of each round's median, and the spread of these. Speed-up: time "
-            "of the best peer by that of fastcnn. Of peak: share of the float32 multiply-add peak."]
-    for what in dict.fromkeys(result.what for result in results):
-        text += ["", f"**{TITLES[what]}**", "", table([r for r in results if r.what == what])]
-    slower = [f"{line.own.net} ({line.own.what})" for what in dict.fromkeys(result.what for result in results)
-              for line in lines([r for r in results if r.what == what]) if line.ratio and line.own and line.ratio < 1]
+    peak = quiet_peak(results)
+    text = [
+        ", ".join(f"{key}: {value}" for key, value in machine.items()),
+        "",
+        "Milliseconds: the median over the rounds of each round's median, and the spread of these. Speed-up: "
+        "time of the best peer by that of fastcnn. " + about_peak(results, peak),
+    ]
+    slower = []
+    for what, part in by_kind(results).items():
+        text += ["", f"**{TITLES[what]}**", "", table(part, peak)]
+        slower += [f"{line.own.net} ({what})" for line in lines(part) if line.own and (line.ratio or 1) < 1]
     if slower:
         text += ["", f"Slower than the best peer: {', '.join(slower)}."]
     return "\n".join(text) + "\n"
 
 
-def machine(threads: int, versions: Sequence[str]) -> dict[str, Any]:
-    """What ran this."""
-    return {"cpu": _cpu_name(), "cpus": os.cpu_count(), "threads": threads, "python": platform.python_version(),
-            "versions": "; ".join(dict.fromkeys(versions))}
+def about_peak(results: Sequence[Result], peak: float | None) -> str:
+    """What the shares refer to, and whether the machine was quiet enough to believe any of the figures."""
+    if peak is None:
+        return "The multiply-add peak was not measured."
+    typical = median(value for result in results for value in result.peaks)
+    text = (
+        f"Of peak: share of the multiply-add peak, {peak:.0f} GFLOP/s (median of all probes: {typical:.0f})."
+    )
+    return (
+        text
+        if typical >= STEADY * peak
+        else f"{text} **The machine was not quiet: do not rely on these times.**"
+    )
+
+
+def describe_machine(threads: int, versions: Sequence[str], load: float) -> dict[str, Any]:
+    """What ran this; `load` is how many processes were running before it."""
+    return {
+        "cpu": _cpu_name(),
+        "cpus": os.cpu_count(),
+        "load before": round(load, 2),
+        "threads": threads,
+        "python": platform.python_version(),
+        "versions": "; ".join(dict.fromkeys(versions)),
+    }
 
 
 def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines()
-             if line.startswith("model name")] if cpuinfo.exists() else []
+    names = (
+        [
+            line.split(":")[1].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        if cpuinfo.exists()
+        else []
+    )
     return names[0] if names else platform.processor() or platform.machine()
 
 
@@ -125,17 +174,23 @@ def plot(results: Sequence[Result], path: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    kinds = list(dict.fromkeys(result.what for result in results))
+    kinds = by_kind(results)
     runners = list(dict.fromkeys(result.runner for result in results))
     figure, axes = pyplot.subplots(1, len(kinds), figsize=(6 * len(kinds), 4), squeeze=False)
-    for axis, what in zip(axes[0], kinds, strict=True):
-        rows = lines([r for r in results if r.what == what])
+    for axis, (what, part) in zip(axes[0], kinds.items(), strict=True):
+        rows = lines(part)
         for i, runner in enumerate(runners):
             found = [(x, row.results[runner]) for x, row in enumerate(rows) if runner in row.results]
-            axis.bar([x + (i + 0.5) / (len(runners) + 1) for x, _ in found], [r.ms for _, r in found],
-                     width=1 / (len(runners) + 1), label=runner)
-        axis.set_xticks([x + 0.5 * len(runners) / (len(runners) + 1) for x in range(len(rows))],
-                        [next(iter(row.results.values())).net for row in rows])
+            axis.bar(
+                [x + (i + 0.5) / (len(runners) + 1) for x, _ in found],
+                [r.ms for _, r in found],
+                width=1 / (len(runners) + 1),
+                label=runner,
+            )
+        axis.set_xticks(
+            [x + 0.5 * len(runners) / (len(runners) + 1) for x in range(len(rows))],
+            [next(iter(row.results.values())).net for row in rows],
+        )
         axis.set(yscale="log", ylabel="ms, lower is better", title=TITLES[what])
     axes[0][0].legend(fontsize="small")
     figure.tight_layout()

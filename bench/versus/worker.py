@@ -40,7 +40,7 @@ def serve(make_runner: Callable[[], Runner], requests: TextIO, replies: TextIO) 
     reply(version=runner.version)
     for line in requests:
         request = json.loads(line)
-        reply(**{"check": check, "time": measure}[request.pop("do")](runner, **request))
+        reply(**ANSWERS[request.pop("do")](runner, **request))
 
 
 def check(runner: Runner) -> dict[str, list[float]]:
@@ -53,8 +53,8 @@ def check(runner: Runner) -> dict[str, list[float]]:
 
 
 def measure(runner: Runner, what: str, steps: int, warmup: int, seconds: float) -> dict[str, list[float]]:
-    """Seconds of each of `steps` calls after `warmup` others; fewer of both when they would take much longer than
-    `seconds`."""
+    """Seconds of each of `steps` calls after `warmup` others; fewer of both when they would take much longer
+    than `seconds`."""
     call = getattr(runner, what.replace("-", "_"))
     run_calls(call, warmup, least=2, seconds=seconds / 4)
     gc.collect()
@@ -70,18 +70,25 @@ def run_calls(call: Callable[[int], None], most: int, least: int, seconds: float
     return times
 
 
+ANSWERS: dict[str, Callable[..., dict[str, list[float]]]] = {"check": check, "time": measure}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runner", choices=RUNNERS)
     parser.add_argument("net", choices=NETS)
     parser.add_argument("--threads", type=int, required=True)
     args = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):  # so many CPUs and no more, whatever a framework's own settings are
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:args.threads])
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what frameworks print goes to the log, not between the replies
     net = NETS[args.net]
-    serve(lambda: make(args.runner, net, net.weights(), net.batches(BATCHES), args.threads), sys.stdin, replies)
+    serve(
+        lambda: make(args.runner, net, net.weights(), net.batches(BATCHES), args.threads), sys.stdin, replies
+    )
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def load_data(
         train, test = _split(_list_images(Path(path), names), test_split, rng)
     rng.shuffle(train)
     rng.shuffle(test)
-    shape = _read(train[0][0], color_mode, size).shape
+    shape = read_image(train[0][0], color_mode, size).shape
     label_type = np.min_scalar_type(len(names) - 1)
     return _load(train, shape, color_mode, size, label_type), _load(test, shape, color_mode, size, label_type)
 
@@ -154,7 +154,7 @@ def _load(
 ) -> tuple[np.ndarray, np.ndarray]:
     x = np.empty((len(images), *shape), np.uint8)
     for i, (path, _) in enumerate(images):
-        pixels = _read(path, color_mode, size)
+        pixels = read_image(path, color_mode, size)
         if pixels.shape != shape:
             raise ValueError(
                 f"{_WHERE}: '{path}' has height and width {pixels.shape[:2]}, others have {shape[:2]}; "
@@ -164,7 +164,7 @@ def _load(
     return x, np.array([label for _, label in images], label_type)
 
 
-def _read(path: Path, color_mode: str, size: tuple[int, int] | None) -> np.ndarray:
+def read_image(path: Path, color_mode: str, size: tuple[int, int] | None) -> np.ndarray:
     """One picture as a uint8 array (height, width, channels)."""
     try:
         from PIL import Image

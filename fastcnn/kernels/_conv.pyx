@@ -27,6 +27,9 @@ cdef int _IN_PLACE = IN_PLACE, _PADDED = PADDED, _IM2COL = IM2COL
 # A panel's input should stay in a core's L2 beside a block of weights; im2col's patches likewise.
 PANEL_BYTES = 512 << 10
 PANEL_PIXELS = 2048
+# A weight gradient reads a few channels of every pixel, one cache line each, once per block of output channels:
+# so many lines stay in the first-level cache.
+GRAD_PIXELS = 256
 # Rows that wait for pooling should stay in the first-level cache, unless the weights are so large that more
 # pixels must share one pass over them.
 STRIP_PIXELS = 28
@@ -109,7 +112,7 @@ cdef class Panel:
     cdef object keep
 
     def __init__(self, Tensor x, grid, strides, origin, taps, Py_ssize_t width, str algorithm="direct",
-                 Py_ssize_t unit=1):
+                 Py_ssize_t unit=1, Py_ssize_t max_pixels=PANEL_PIXELS):
         cdef panel_t *p = &self.c
         p.x = x.c
         p.rows, p.cols = grid
@@ -120,7 +123,7 @@ cdef class Panel:
         p.depth = p.taps * width
         p.pw = (p.cols - 1) * p.sw + 1 + max((col for _, col in taps), default=0)
         p.mode = self.choose_mode(algorithm)
-        self.choose_size(x.images, unit)
+        self.choose_size(x.images, unit, max_pixels)
         p.ph = (p.band - 1) * p.sh + p.extent
         self.keep = x, self.build_tables(taps)
 
@@ -138,14 +141,15 @@ cdef class Panel:
         padded = 4 * int(p.extent) * int(p.pw) * int(p.width)
         return _IM2COL if padded > max(PANEL_BYTES, 4 * p.cols * p.depth) else _PADDED
 
-    cdef choose_size(self, Py_ssize_t images, Py_ssize_t unit):
+    cdef choose_size(self, Py_ssize_t images, Py_ssize_t unit, Py_ssize_t max_pixels):
         cdef panel_t *p = &self.c
         row_bytes = 4 * (p.cols * p.depth if p.mode == _IM2COL else p.pw * p.width)
         step, extent = (1, 1) if p.mode == _IM2COL else (int(p.sh), int(p.extent))
         fit = min(PANEL_BYTES // max(1, ((p.rows - 1) * step + extent) * row_bytes),
-                  PANEL_PIXELS // max(1, p.rows * p.cols))
+                  max_pixels // max(1, p.rows * p.cols))
+        units = min(PANEL_BYTES // max(1, unit * step * row_bytes), max_pixels // max(1, unit * p.cols))
         p.images = max(1, min(fit, images))
-        p.band = p.rows if fit else min(p.rows, unit * max(1, PANEL_BYTES // max(1, unit * step * row_bytes)))
+        p.band = p.rows if fit else min(p.rows, unit * max(1, units))
         if p.mode != _IN_PLACE:
             self.scratch = p.images * ((p.band - 1) * step + extent) * row_bytes
 

@@ -148,7 +148,7 @@ def _configure():
     _threads, _reason = _default_threads()
     wanted = os.environ.get("FASTCNN_NUM_THREADS")
     if wanted:
-        if not wanted.isdigit():
+        if not wanted.isdecimal() or not 1 <= int(wanted) <= 1024:
             raise ValueError(f"FASTCNN_NUM_THREADS={wanted!r}: expected a whole number from 1 to 1024")
         set_num_threads(int(wanted))
         if FC_OPENMP:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastcnn.geometry import Conv
-from fastcnn.kernels._conv import Gather, Panel, WeightGrad, Weights
+from fastcnn.kernels._conv import GRAD_PIXELS, Gather, Panel, WeightGrad, Weights
 
 
 def _taps(window):
@@ -14,9 +14,9 @@ def _taps(window):
     return taps, [(r * window.dh, c * window.dw) for r, c in taps]
 
 
-def _panel(conv: Conv, x, width, algorithm, grid=None, unit=1):
+def _panel(conv: Conv, x, width, algorithm, grid=None, **options):
     w = conv.window
-    return Panel(x, grid or (w.oh, w.ow), (w.sh, w.sw), (w.top, w.left), _taps(w)[1], width, algorithm, unit)
+    return Panel(x, grid or (w.oh, w.ow), (w.sh, w.sw), (w.top, w.left), _taps(w)[1], width, algorithm, **options)
 
 
 def forward_weights(conv: Conv, w, packed=None) -> Weights:
@@ -29,14 +29,14 @@ def forward(conv: Conv, x, weights: Weights, y, bias, algorithm, pool=None, **op
     Pixels that no window covers are not computed.
     """
     grid, unit = (None, 1) if pool is None else ((y.shape[1] * pool[0], y.shape[2] * pool[1]), pool[0])
-    panel = _panel(conv, x, conv.ic // conv.groups, algorithm, grid, unit)
+    panel = _panel(conv, x, conv.ic // conv.groups, algorithm, grid, unit=unit)
     return Gather(panel, weights, y, bias, pool=pool, **options)
 
 
 def weight_grad(conv: Conv, x, dy, dw, db, algorithm, slice_channels=None, **options) -> WeightGrad:
     """dw and db from x and dy; with `slice_channels` items are so many input channels over all images."""
     width = slice_channels or conv.ic // conv.groups
-    return WeightGrad(_panel(conv, x, width, algorithm), dy, dw, db, conv.groups,
+    return WeightGrad(_panel(conv, x, width, algorithm, max_pixels=GRAD_PIXELS), dy, dw, db, conv.groups,
                       by_channels=slice_channels is not None, **options)
 
 

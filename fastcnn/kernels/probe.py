@@ -50,7 +50,7 @@ class CopyProbe:
 
 
 def fma_peak(threads: int | None = None, bursts: int = 10) -> float:
-    """The float32 multiply-add peak in GFLOP/s: the best of some bursts of 3 ms, on all threads by default."""
+    """The multiply-add peak in GFLOP/s: the best of some bursts of 3 ms, on all threads by default."""
     probe = FmaProbe(threads)
     return max(probe() for _ in range(bursts))
 

@@ -27,6 +27,12 @@ def unique_name(kind: str) -> str:
     return base if _names[base] == 1 else f"{base}_{_names[base] - 1}"
 
 
+def reserve_name(name: str) -> None:
+    """Keep `unique_name` from giving out a name that a layer read from a file has."""
+    base, number = re.fullmatch(r"(.*?)(?:_(\d+))?", name, re.DOTALL).groups()
+    _names[base] = max(_names[base], int(number or 0) + 1)
+
+
 class Variable:
     """A weight: `value` is a float32 array that kernels read and optimisers change in place."""
 
@@ -106,6 +112,8 @@ class Layer:
     def add_weight(self, shape: Sequence[int], initializer="glorot_uniform", name: str = "weight",
                    trainable: bool = True, regularizer=None) -> Variable:
         """Make a weight: a float32 `Variable` drawn from `initializer`, at the end of `variables`."""
+        if any(variable.name == name for variable in self.variables):
+            raise ValueError(f"{self.name}.add_weight: two weights named {name!r}; give each its own name=")
         make = initializers.get(initializer, self.name)
         value = make(tuple(int(s) for s in shape), random.generator())
         variable = Variable(value, name, self, trainable, regularizers.get(regularizer, self.name))

@@ -17,8 +17,10 @@ class FastCNN:
         self.model = fastcnn.Sequential([fastcnn.Input(net.input_shape)])
         for i, layer in enumerate(net.layers):
             self.model.add(self._layer(layer, last=i == len(net.layers) - 1, algorithm=algorithm))
-        self.model.compile(fastcnn.optimizers.Adam(LEARNING_RATE, epsilon=EPSILON),
-                           fastcnn.losses.SparseCategoricalCrossentropy(from_logits=True))
+        self.model.compile(
+            fastcnn.optimizers.Adam(LEARNING_RATE, epsilon=EPSILON),
+            fastcnn.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
         self.model.set_weights(weights)
 
     @staticmethod
@@ -26,8 +28,14 @@ class FastCNN:
         activation = None if last else "relu"
         match layer:
             case Conv():
-                return L.Conv2D(layer.filters, layer.kernel, layer.strides, layer.padding, activation=activation,
-                                algorithm=algorithm)
+                return L.Conv2D(
+                    layer.filters,
+                    layer.kernel,
+                    layer.strides,
+                    layer.padding,
+                    activation=activation,
+                    algorithm=algorithm,
+                )
             case MaxPool():
                 return L.MaxPooling2D(layer.size, layer.strides)
             case Flatten():

@@ -55,8 +55,9 @@ def forward(net, weights, x):
         match layer:
             case Conv():
                 pads = [(layer.padding, layer.padding)] * 2
-                x = lax.conv_general_dilated(x, next(weights), (layer.strides,) * 2, pads,
-                                             dimension_numbers=("NHWC", "HWIO", "NHWC")) + next(weights)
+                x = lax.conv_general_dilated(
+                    x, next(weights), (layer.strides,) * 2, pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+                ) + next(weights)
             case MaxPool():
                 window, strides = (1, layer.size, layer.size, 1), (1, layer.strides, layer.strides, 1)
                 x = lax.reduce_window(x, -jnp.inf, lax.max, window, strides, "VALID")

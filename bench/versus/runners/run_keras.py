@@ -79,8 +79,15 @@ def build(net, weights):
                 same = layer.strides == 1 and 2 * layer.padding == layer.kernel - 1
                 if layer.padding and not same:
                     model.add(L.ZeroPadding2D(layer.padding))
-                model.add(L.Conv2D(layer.filters, layer.kernel, layer.strides, "same" if same else "valid",
-                                   activation=activation))
+                model.add(
+                    L.Conv2D(
+                        layer.filters,
+                        layer.kernel,
+                        layer.strides,
+                        "same" if same else "valid",
+                        activation=activation,
+                    )
+                )
             case MaxPool():
                 model.add(L.MaxPooling2D(layer.size, layer.strides))
             case Flatten():

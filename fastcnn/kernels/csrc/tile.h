@@ -7,6 +7,9 @@
 
 #define NV (NR / VLEN)
 
+/* A pointer as it is: keeps gcc from adding the parts of an address again for every pixel of a tile. */
+#define KEEP(pointer) ({ const float *p_ = (pointer); __asm__("" : "+r"(p_)); p_; })
+
 /* Rows of weights fetched ahead: they come from the second-level cache or beyond, and their stride defeats the
  * hardware's prefetcher. */
 #define PREFETCH_ROWS 16
@@ -24,9 +27,10 @@ INLINE void gather_tile_body(const fc_gather_tile *t, const int m, const int nv,
     const ptrdiff_t ldw = t->ldw;
     const int32_t *koff = t->koff;
     for (const int32_t *end = koff + t->depth; koff < end; koff++, w += ldw) {
-        const float *x = t->x + *koff;
+        const float *x = KEEP(t->x + *koff);
         vf wv[NV];
-        UNROLL for (int v = 0; v < nv; v++) __builtin_prefetch(w + PREFETCH_ROWS * ldw + v * VLEN);
+        if (nv == NV)
+            UNROLL for (int v = 0; v < nv; v++) __builtin_prefetch(w + PREFETCH_ROWS * ldw + v * VLEN);
         UNROLL for (int v = 0; v < nv; v++)
             wv[v] = partial && v == nv - 1 ? load_part(w + v * VLEN, last) : load(w + v * VLEN);
         UNROLL for (int i = 0; i < m; i++) {
@@ -53,19 +57,20 @@ INLINE void gather_tile_body(const fc_gather_tile *t, const int m, const int nv,
     }
 }
 
-INLINE void outer_tile_body(const fc_outer_tile *t, const int m, const int nv, const int partial)
+/* `run`: koff is a run of consecutive offsets, as it is but where a tile spans two rows of the kernel. */
+INLINE void outer_tile_sum(const fc_outer_tile *t, const int m, const int nv, const int partial, const int run)
 {
     vf acc[MR][NV];
     ptrdiff_t at[MR];
     const int last = t->n - (nv - 1) * VLEN;
     UNROLL for (int i = 0; i < m; i++) {
-        at[i] = t->koff[i];
+        at[i] = run ? i : t->koff[i];
         UNROLL for (int v = 0; v < nv; v++) acc[i][v] = splat(0);
     }
-    const float *x0 = t->x, *dy0 = t->dy;
+    const float *x0 = t->x + (run ? t->koff[0] : 0), *dy0 = t->dy;
     const int32_t *xoff = t->xoff, *yoff = t->yoff;
     for (ptrdiff_t p = 0; p < t->pixels; p++) {
-        const float *x = x0 + xoff[p], *dy = dy0 + yoff[p];
+        const float *x = KEEP(x0 + xoff[p]), *dy = dy0 + yoff[p];
         vf dv[NV];
         UNROLL for (int v = 0; v < nv; v++)
             dv[v] = partial && v == nv - 1 ? load_part(dy + v * VLEN, last) : load(dy + v * VLEN);
@@ -84,6 +89,12 @@ INLINE void outer_tile_body(const fc_outer_tile *t, const int m, const int nv, c
             else store(dw + v * VLEN, s);
         }
     }
+}
+
+INLINE void outer_tile_body(const fc_outer_tile *t, const int m, const int nv, const int partial)
+{
+    if (t->koff[m - 1] - t->koff[0] == m - 1) outer_tile_sum(t, m, nv, partial, 1);
+    else outer_tile_sum(t, m, nv, partial, 0);
 }
 
 /* One case per row count; MR differs between ISAs, so larger cases are compiled only where they exist. */
@@ -140,8 +151,8 @@ INLINE void transpose_square(const float *src, ptrdiff_t lds, float *dst, ptrdif
         UNROLL for (int i = 0; i < VLEN; i++) {
             if (i & step) continue;
             const vf a = r[i], b = r[i + step];
-            r[i] = __builtin_shuffle(a, b, low);
-            r[i + step] = __builtin_shuffle(a, b, high);
+            r[i] = shuffle(a, b, low);
+            r[i + step] = shuffle(a, b, high);
         }
     }
     UNROLL for (int i = 0; i < VLEN; i++) store(dst + i * ldd, r[i]);

@@ -31,6 +31,18 @@ INLINE vi splat_i(int32_t s) { return s - (vi){0}; }
 /* Per-lane choice; `mask` lanes are 0 or -1 as comparisons give them. */
 INLINE vf choose(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
+/* Lane i is lane index[i] of a followed by b; the index is a constant. */
+#if defined(__clang__)
+INLINE vf shuffle(vf a, vf b, vi index)
+{
+    vf r;
+    UNROLL for (int i = 0; i < VLEN; i++) r[i] = index[i] < VLEN ? a[index[i]] : b[index[i] - VLEN];
+    return r;
+}
+#else
+INLINE vf shuffle(vf a, vf b, vi index) { return __builtin_shuffle(a, b, index); }
+#endif
+
 /* max and min return the second operand when either is NaN (as x86 does): max(bound, v) keeps a NaN in v. */
 #if VLEN == 16
 INLINE vf vmax(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }

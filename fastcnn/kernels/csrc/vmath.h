@@ -35,7 +35,7 @@ INLINE void store_upto(float *p, vf v, ptrdiff_t n)
 INLINE vf vabs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 
 /* Lane i of the result is lane i + by of v, cyclically. */
-INLINE vf rotate(vf v, int by) { return __builtin_shuffle(v, (lane_numbers() + by) & (VLEN - 1)); }
+INLINE vf rotate(vf v, int by) { return shuffle(v, v, (lane_numbers() + by) & (VLEN - 1)); }
 
 /* Reductions whose result fills every lane; always in the same order. */
 INLINE vf sum_all(vf v)

@@ -1,0 +1,25 @@
+from collections.abc import Iterable, Sequence
+
+from fastcnn.kernels._op import Op
+
+class Stage:
+    ops: list[Op]
+    items: int
+    group: int
+    chunk: int
+    barrier: bool
+    def __init__(
+        self, ops: Iterable[Op], items: int, group: int = 1, chunk: int | None = None, barrier: bool = True
+    ) -> None: ...
+    @property
+    def groups(self) -> int: ...
+
+class Program:
+    n_stages: int
+    scratch: int
+    local: int
+    groups: int
+    def __init__(self, stages: Sequence[Stage], local: int = 0) -> None: ...
+    def run(self, first: int = 0, last: int | None = None) -> None: ...
+
+def run_op(op: Op) -> None: ...
