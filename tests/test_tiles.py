@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fastcnn.kernels._conv import Gather, PackWeights, Panel, WeightGrad, Weights
-from fastcnn.kernels._executor import Program, Stage, run_op
-from fastcnn.kernels._op import Tensor
 
 from fastcnn import reference
 from fastcnn.geometry import Conv
 from fastcnn.kernels import _conv, _cpu
 from fastcnn.kernels import conv as passes
+from fastcnn.kernels._conv import Gather, PackWeights, Panel, WeightGrad, Weights
+from fastcnn.kernels._executor import Program, Stage, run_op
+from fastcnn.kernels._op import Tensor
 from tests.check import assert_same, guarded, poison, small_ints
 
 
@@ -65,6 +65,20 @@ def test_gather_tile_of_every_size(use_packed, isa, rng):
             assert_same(gather(x[:m], columns, b[:n], use_packed), want[:m, :n])
 
 
+def test_gather_tile_of_pixels_apart(isa, rng):
+    """Tiles that span rows of the image, of which two of three columns are wanted: uneven steps from pixel to
+    pixel, in x and in y."""
+    _, mr, nr = _cpu.tile_sizes()
+    for m in sizes_to(mr):
+        x, w = small_ints(rng, (1, m, 3, 4)), small_ints(rng, (1, 1, 4, nr + 1))
+        y, check = guarded((1, m, 3, nr + 1))
+        panel = Panel(tensor(x), (m, 2), (1, 1), (0, 0), [(0, 0)], 4)
+        run_op(Gather(panel, Weights(w, [(0, 0)]), tensor(y), y_origin=(0, 1)))
+        check()
+        assert_same(y[0, :, 1:], x[0, :, :2].astype(float) @ w[0, 0])
+        assert np.isnan(y[0, :, 0]).all()
+
+
 @pytest.mark.parametrize("depth", (0, 1, 2, 3, 7, 64, 1000))
 def test_gather_tile_of_every_depth(depth, isa, rng):
     x, w = small_ints(rng, (15, depth)), small_ints(rng, (depth, 33))
@@ -101,6 +115,19 @@ def test_outer_tile_and_column_sums_of_every_size(chunk, isa, rng):
             check_db()
             assert_same(dw[0, 0, 0], want[:m, :n])
             assert_same(db[0], dy_n.sum((0, 1, 2), dtype=float))
+
+
+def test_outer_tile_of_rows_apart(isa, rng):
+    """Rows of dw whose x are not neighbours: one channel, taps two pixels apart."""
+    _, mr, nr = _cpu.tile_sizes()
+    x, dy = small_ints(rng, (1, 1, 6 * mr + 9, 1)), small_ints(rng, (1, 1, 5, nr + 1))
+    for m in sizes_to(mr):
+        dw, check = guarded((1, 1, m, 1, nr + 1))
+        taps = [(0, 2 * k) for k in range(m)]
+        run_op(WeightGrad(Panel(tensor(x), (1, 5), (1, 1), (0, 0), taps, 1), tensor(dy), dw))
+        check()
+        seen = np.stack([x[0, 0, 2 * k : 2 * k + 5, 0] for k in range(m)])
+        assert_same(dw[0, 0, :, 0], seen.astype(float) @ dy[0, 0])
 
 
 @pytest.mark.parametrize("pixels", (1, 2, 3, 63, 64, 1000))
