@@ -141,10 +141,10 @@ class Stage:
 cdef class Program:
     """Stages compiled into flat C arrays; `run` allocates nothing once the thread count has settled."""
 
-    cdef stage_entry *stages
+    cdef stage_entry *entries
     cdef op_entry *ops
     cdef readonly Py_ssize_t n_stages, scratch, local, groups
-    cdef readonly list stages_
+    cdef readonly list stages
     cdef object memory
     cdef Py_ssize_t memory_threads
 
@@ -152,15 +152,15 @@ cdef class Program:
         cdef Py_ssize_t s, i, k = 0
         cdef Op op
         self.n_stages = len(stages)
-        self.stages = <stage_entry *>calloc(max(1, self.n_stages), sizeof(stage_entry))
+        self.entries = <stage_entry *>calloc(max(1, self.n_stages), sizeof(stage_entry))
         self.ops = <op_entry *>calloc(max(1, sum(len(stage.ops) for stage in stages)), sizeof(op_entry))
-        if self.stages == NULL or self.ops == NULL:
+        if self.entries == NULL or self.ops == NULL:
             raise MemoryError("Program: no memory for the plan")
         for s, stage in enumerate(stages):
-            self.stages[s].ops = self.ops + k
-            self.stages[s].n_ops = len(stage.ops)
-            self.stages[s].items, self.stages[s].group, self.stages[s].chunk = stage.items, stage.group, stage.chunk
-            self.stages[s].barrier = stage.barrier
+            self.entries[s].ops = self.ops + k
+            self.entries[s].n_ops = len(stage.ops)
+            self.entries[s].items, self.entries[s].group, self.entries[s].chunk = stage.items, stage.group, stage.chunk
+            self.entries[s].barrier = stage.barrier
             self.groups = max(self.groups, stage.groups)
             for i, op in enumerate(stage.ops):
                 self.ops[k + i].run = op.run
@@ -169,10 +169,10 @@ cdef class Program:
             k += len(stage.ops)
         self.scratch = (self.scratch + 63) // 64 * 64
         self.local = (local + 63) // 64 * 64
-        self.stages_ = list(stages)
+        self.stages = list(stages)
 
     def __dealloc__(self):
-        free(self.stages)
+        free(self.entries)
         free(self.ops)
 
     cdef char *reserve(self, Py_ssize_t threads):
@@ -193,7 +193,7 @@ cdef class Program:
         cdef int threads = min(<Py_ssize_t>_cpu.get_num_threads(), max(<Py_ssize_t>1, self.groups))
         cdef char *memory = self.reserve(threads)
         cdef Py_ssize_t scratch = self.scratch, size = (self.scratch + self.local + 128) // 64 * 64
-        cdef stage_entry *stages = self.stages + first
+        cdef stage_entry *stages = self.entries + first
         for s in range(n):
             stages[s].next = 0
         cdef fc_barrier_t barrier
