@@ -18,7 +18,8 @@ def as_float32(value: ArrayLike, ndim: int | None, what: str, shape: Sequence[in
                axes: str = "") -> Array:
     """`value` as a C-contiguous, aligned float32 array of `ndim` axes (None: any number), called `axes`.
 
-    It is a copy only where `value` is not such an array already. `what` names function and argument in errors.
+    It is a copy only where `value` is not such an array already.
+    `what` names function and argument for errors.
 
     Raises
     ------
@@ -35,7 +36,9 @@ def as_float32(value: ArrayLike, ndim: int | None, what: str, shape: Sequence[in
         raise TypeError(f"{what} must hold real numbers, got dtype {array.dtype}"
                         + ("; stack equal-sized arrays into one" if array.dtype.kind == "O" else ""))
     if ndim is not None and array.ndim != ndim:
-        raise ValueError(f"{what} must have {ndim} axes{axes and ' ' + axes}, got {array.ndim}: shape {array.shape}")
+        raise ValueError(
+            f"{what} must have {ndim} axes{axes and ' ' + axes}, got {array.ndim}: shape {array.shape}"
+        )
     if shape is not None and array.shape != tuple(shape):
         raise ValueError(f"{what} must have shape {tuple(shape)}, got {array.shape}")
     return np.require(array, np.float32, "CA")

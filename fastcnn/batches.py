@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,14 @@ def as_list(value, count: int, what: str) -> list[Any]:
     """`value` as a list of `count` arrays."""
     values = list(value) if isinstance(value, (list, tuple)) and (count > 1 or is_list_of_arrays(value)) else [value]
     if len(values) != count:
-        raise ValueError(f"{what}: expected {count} array{'s' * (count > 1)}, got {len(values)}")
+        hint = "; to make one array of samples, use numpy.stack" if count == 1 else ""
+        raise ValueError(f"{what}: expected {count} array{'s' * (count > 1)}, got {len(values)}{hint}")
     return values
+
+
+def shapes_of(x) -> Any:
+    """The shape of x, or for a list of arrays, one for each input, the list of theirs."""
+    return [np.shape(a) for a in x] if isinstance(x, (list, tuple)) and is_list_of_arrays(x) else np.shape(x)
 
 
 def is_list_of_arrays(value) -> bool:
@@ -39,11 +45,17 @@ def prepare_input(value, shape, where: str, check_finite: bool = False) -> np.nd
     if array.dtype not in DTYPES:
         array = array.astype(np.float32)
     array = np.ascontiguousarray(array)
-    if check_finite and array.dtype.kind == "f" and not np.isfinite(array.sum()) and not np.isfinite(array).all():
+    if check_finite and array.dtype.kind == "f" and not is_finite(array):
         at = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{where}: x holds {array[at]} at {at}; clean the data first, for instance with "
                          f"numpy.nan_to_num")
     return array
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite; their sum tells almost always, without an array of flags."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
 
 def _hint(array, shape) -> str:
@@ -53,11 +65,15 @@ def _hint(array, shape) -> str:
         return "; add the channel axis: x[..., None]"
     if array.ndim == 4 and array.shape[1] == shape[-1] and tuple(array.shape[2:]) == tuple(shape[1:3]):
         return "; the channels come last here: x.transpose(0, 2, 3, 1)"
-    return ""
+    return "; reshape the data, or build the model for this shape"
 
 
 def check_lengths(arrays: Sequence[np.ndarray], names: Sequence[str], where: str) -> int:
     """The common number of samples."""
+    for array, name in zip(arrays, names, strict=True):
+        if np.ndim(array) == 0:
+            raise ValueError(f"{where}: {name} must be an array with the samples along its first axis, got a "
+                             f"single value")
     lengths = {len(a) for a in arrays}
     if len(lengths) > 1:
         found = ", ".join(f"{name} has {len(a)}" for name, a in zip(names, arrays, strict=True))
@@ -91,12 +107,21 @@ def sample_weights(sample_weight, class_weight, targets, samples: int, where: st
             raise ValueError(f"{where}: sample_weight must be {samples} numbers, got {given.dtype} {given.shape}")
         weights *= given.astype(np.float32)
     if class_weight is not None:
-        labels = targets if targets.dtype == np.int32 else targets.argmax(-1)
+        if not isinstance(class_weight, Mapping):
+            raise TypeError(f"{where}: class_weight must be a dict of class -> weight, got {class_weight!r}")
+        labels = _labels(targets)
         if labels.ndim != 1:
             raise ValueError(f"{where}: class_weight needs one label per sample; use sample_weight")
         table = np.ones(int(labels.max(initial=0)) + 1, np.float32)
-        for label, weight in dict(class_weight).items():
+        for label, weight in class_weight.items():
             if 0 <= label < len(table):
                 table[label] = weight
         weights *= table[labels]
     return weights
+
+
+def _labels(targets: np.ndarray) -> np.ndarray:
+    """Classes from sparse labels, from one unit that is 0 or 1, or from one-hot rows."""
+    if targets.dtype == np.int32:
+        return targets
+    return np.rint(targets[..., 0]).astype(np.intp) if targets.shape[-1] == 1 else targets.argmax(-1)

@@ -252,7 +252,7 @@ def _without_functions(chosen: Any, name: str) -> Any:
 
 def _slot_arrays(model: Model) -> dict[str, np.ndarray]:
     """The optimiser's moments by name; none before the first step."""
-    if not model.optimizer.iterations:
+    if model.optimizer is None or not model.optimizer.iterations:
         return {}
     return {_slot_name(slot, variable): view for slot, views in model.slot_views().items()
             for variable, view in views.items()}
@@ -265,16 +265,16 @@ def _slot_name(slot: str, variable: Variable) -> str:
 def _restore_training(model: Model, training: Config, arrays: Arrays, custom_objects: Mapping[str, type],
                       path: Any) -> None:
     try:
-        optimizer, loss, chosen = (_revive(training[key], custom_objects)
-                                   for key in ("optimizer", "loss", "metrics"))
-        model.compile(optimizers.get(optimizer), loss, _for_each(_make_metric, chosen),
-                      training["loss_weights"])
-        model.optimizer.iterations = int(training["iterations"])
+        rule, loss, chosen = (_revive(training[key], custom_objects)
+                              for key in ("optimizer", "loss", "metrics"))
+        optimizer = optimizers.get(rule)
+        optimizer.iterations = int(training["iterations"])
+        model.compile(optimizer, loss, _for_each(_make_metric, chosen), training["loss_weights"])
         model._dropout_counter[:] = training["dropout"]
     except (*BAD_DESCRIPTION, OverflowError) as error:
         raise CheckpointError(f"'{path}': the training state cannot be restored: {error}. For a class of "
                               f"your own pass custom_objects={{'Name': Class}}.") from error
-    if model.optimizer.iterations:
+    if optimizer.iterations:
         _restore_slots(model, arrays, path)
 
 

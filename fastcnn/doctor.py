@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ def check_installation(report: Callable[[str], None] = print) -> bool:
     The kernels of each usable instruction set must agree exactly with `fastcnn.reference` on whole numbers;
     training must give the same bits on one thread and on several, and lower the loss.
     """
-    checks = [(f"kernels {isa}", lambda isa=isa: check_kernels(isa)) for isa in _cpu.isas()]
+    checks: list[tuple[str, Callable[[], str]]] = [(f"kernels {isa}", partial(check_kernels, isa))
+                                                   for isa in _cpu.isas()]
     checks += [("threads", check_threads), ("training", check_training)]
     return all([_is_ok(name, check, report) for name, check in checks])  # a list: every check runs
 

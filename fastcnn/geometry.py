@@ -1,7 +1,8 @@
 """Sizes of a windowed operation, worked out in one place from the user's words.
 
-Key equation, for rows (columns alike): output row `oh` reads input rows `oh*stride + k*dilation - top`, k < kernel,
-where rows outside 0..in-1 hold zeros. Hence `out = (in + top + bottom - ((kernel-1)*dilation + 1)) // stride + 1`.
+Key equation, for rows (columns alike): output row `oh` reads input rows `oh*stride + k*dilation - top`,
+k < kernel, where rows outside 0..in-1 hold zeros. Hence
+`out = (in + top + bottom - ((kernel-1)*dilation + 1)) // stride + 1`.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ def positive(value, what: str, where: str) -> int:
 
 def image_shape(shape, what: str, where: str) -> tuple[int, int, int, int]:
     """`shape` as (batch, height, width, channels); ValueError names `where` and `what`."""
-    if not isinstance(shape, (tuple, list)) or len(shape) != 4 or not all(_is_int(s) and s >= 0 for s in shape):
+    sizes = shape if isinstance(shape, (tuple, list)) else ()
+    if len(sizes) != 4 or not all(_is_int(size) and size >= 0 for size in sizes):
         raise ValueError(f"{where}: {what} must be (batch, height, width, channels), got {shape!r}")
-    n, h, w, c = map(int, shape)
+    n, h, w, c = map(int, sizes)
     return n, h, w, c
 
 
@@ -79,9 +81,9 @@ def resolve_transpose(size: Pair, kernel, strides, padding, output_padding, dila
                       where: str) -> tuple[Pair, tuple[Pair, Pair]]:
     """Output size of a transposed convolution, and the pads of the convolution that leads back to `size`.
 
-    Keras's rules. Per axis, with extent = (kernel - 1) * dilation + 1, without padding `(size - 1) * stride + extent`
-    pixels are reached; 'same' keeps `size * stride` of them, explicit pads are cut off, and `output_padding` pixels
-    are added at the end (None: with 'valid' as many as make it at least `size * stride`).
+    Keras's rules. Per axis, with extent = (kernel - 1) * dilation + 1, `(size - 1) * stride + extent` pixels
+    are reached; 'same' keeps `size * stride` of them, explicit pads are cut off, `output_padding` pixels are
+    added at the end (None: with 'valid' as many as make it at least `size * stride`).
     """
     kernel, strides = pair(kernel, "kernel_size", where), pair(strides, "strides", where)
     dilation = pair(dilation, "dilation", where)
@@ -103,10 +105,10 @@ def _transpose_axis(size, kernel, stride, dilation, extra, pads, same, where) ->
     else:
         length = reached - sum(pads) + (max(0, stride - extent) if extra is None else extra)
     if size < 1 or length < 1:
-        raise ValueError(f"{where}: an axis of {size} pixels with kernel extent {extent} and pads {pads} has no "
-                         f"output pixel left; use less padding")
+        raise ValueError(f"{where}: {size} pixels with a kernel of extent {extent} and pads {pads} leave no "
+                         f"output pixel; use less padding")
     if length + sum(pads) - reached >= stride:
-        raise ValueError(f"{where}: output_padding {extra} must be smaller, below what stride {stride} allows")
+        raise ValueError(f"{where}: output_padding {extra} is too large for stride {stride}; lower it")
     return length, pads
 
 
@@ -116,7 +118,7 @@ def _outputs(size, extent, stride, pads) -> int:
 
 @dataclass(frozen=True)
 class Window:
-    """A window of (kh, kw) taps sliding over images of (ih, iw) pixels: the sizes that conv and pooling share."""
+    """A window of (kh, kw) taps sliding over images of (ih, iw) pixels: what conv and pooling share."""
 
     ih: int
     iw: int
@@ -131,7 +133,7 @@ class Window:
     ow: int
 
     @classmethod
-    def resolve(cls, size, kernel, strides, padding, dilation, where: str, word: str = "kernel_size") -> Window:
+    def resolve(cls, size, kernel, strides, padding, dilation, where: str, word="kernel_size") -> Window:
         """Sizes from Keras's words. `size` is (ih, iw). Raises ValueError when the window does not fit.
 
         `word` is what the user calls the window, for messages.
@@ -141,15 +143,15 @@ class Window:
         pads = resolve_padding(padding, size, kernel, strides, dilation, where)
         extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
         if min(size) < 1:
-            raise ValueError(f"{where}: images must have at least one pixel, got height {size[0]}, width {size[1]}")
+            raise ValueError(f"{where}: images must have at least one pixel, got {size[0]}x{size[1]}")
         padded = tuple(size[i] + sum(pads[i]) for i in (0, 1))
         if max(padded) >= SIZE_LIMIT:
-            raise ValueError(f"{where}: the padded image must be below 2**31 pixels high and wide, got {padded}")
+            raise ValueError(f"{where}: the padded image must be below 2**31 pixels a side, got {padded}")
         if any(padded[i] < extent[i] for i in (0, 1)):
             raise ValueError(
                 f"{where}: the window of {extent[0]}x{extent[1]} pixels is larger than the image of "
-                f"{padded[0]}x{padded[1]} pixels (padding included); use a smaller kernel or pool, padding='same', "
-                f"or fewer pooling layers before this one")
+                f"{padded[0]}x{padded[1]} pixels (padding included); use a smaller kernel or pool, "
+                f"padding='same', or fewer pooling layers before this one")
         out = [_outputs(size[i], extent[i], strides[i], pads[i]) for i in (0, 1)]
         return cls(*size, *kernel, *strides, *dilation, pads, *out)
 
@@ -182,7 +184,7 @@ class Conv:
             raise ValueError(f"{where}: groups={groups} must divide both the input channels ({ic}) and "
                              f"the filters ({oc})")
         if wic * groups != ic:
-            raise ValueError(f"{where}: the weights of shape {tuple(w_shape)} expect {wic * groups} input channels "
+            raise ValueError(f"{where}: weights of shape {tuple(w_shape)} expect {wic * groups} input channels "
                              f"with groups={groups}, but the input of shape {tuple(x_shape)} has {ic}")
         return cls(n, ic, oc, groups, Window.resolve((ih, iw), (kh, kw), strides, padding, dilation, where))
 

@@ -392,7 +392,9 @@ def _dense_targets(y: Any, output_shape: Shape, where: str) -> np.ndarray:
             f"{where}: expected targets of the output's shape {output_shape}, got {y.shape}{hint}; "
             "change the targets or the units of the last layer"
         )
-    return np.ascontiguousarray(y, np.float32)
+    targets = np.ascontiguousarray(y, np.float32)
+    _check_values(targets, np.isfinite(targets), where, "that are finite")
+    return targets
 
 
 def _check_values(targets: np.ndarray, allowed: np.ndarray, where: str, expected: str) -> None:

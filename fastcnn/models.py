@@ -38,6 +38,11 @@ class Model(Trainer):
         if inputs is not None:
             self._set_graph(inputs, outputs)
 
+    def __getattr__(self, name: str):
+        if "_plans" not in vars(self):
+            raise AttributeError(f"{type(self).__name__}.__init__ must call super().__init__() first")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
     # -- the graph
 
     def call(self, x):
@@ -61,6 +66,7 @@ class Model(Trainer):
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ValueError(f"{self.name}: layer names must differ, but these appear twice: {sorted(twice)}")
+        self.losses = []  # chosen anew: what 'accuracy' means depends on the output
         self._reset_plans()
 
     def build(self, input_shape) -> None:
@@ -247,6 +253,12 @@ class Sequential(Model):
         if self._graph is None:
             if not self._stack:
                 raise ValueError(f"{self.name} has no layers; add some first")
+            if isinstance(input_shape, list):
+                if len(input_shape) > 1:
+                    raise ValueError(f"{self.name}: a stack of layers has one input, got a list of "
+                                     f"{len(input_shape)}; for samples use numpy.stack, for several inputs "
+                                     f"Model(inputs, outputs)")
+                input_shape = input_shape[0]
             self._input = SymbolicTensor((None, *input_shape[1:]), name="input")
             self._rebuild()
 

@@ -152,6 +152,8 @@ class SGD(Optimizer):
     (Sutskever et al., 2013).
     """
 
+    kernel: str | None = "sgd"
+
     def __init__(
         self,
         learning_rate: float | LearningRateSchedule = 0.01,
@@ -304,6 +306,8 @@ class RMSprop(Optimizer):
     With momentum μ: m = μ m + lr g / √(v + ε) and w -= m. With `centered` the mean gradient's square is taken
     from v: a = ρ a + (1-ρ) g, and v - a² stands for v under the root.
     """
+
+    kernel: str | None = "rmsprop"
 
     def __init__(
         self,

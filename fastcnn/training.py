@@ -11,7 +11,15 @@ import numpy as np
 from fastcnn import losses as losses_module
 from fastcnn import metrics as metrics_module
 from fastcnn import optimizers, random
-from fastcnn.batches import (as_list, check_count, check_lengths, prepare_input, sample_weights, slices)
+from fastcnn.batches import (
+    as_list,
+    check_count,
+    check_lengths,
+    prepare_input,
+    sample_weights,
+    shapes_of,
+    slices,
+)
 from fastcnn.callbacks import CallbackList, History
 from fastcnn.data import Dataset
 from fastcnn.kernels import _cpu
@@ -28,15 +36,19 @@ class Averages:
 
     def __init__(self, model: Trainer):
         self.model = model
-        self.loss = self.penalty = self.samples = self.batches = 0.0
-        self.output_losses = np.zeros(len(model.losses))
-        self.correct = 0.0
-        for metric in model._metrics_flat():
+        self.penalty, self.samples, self.batches = 0.0, 0, 0
+
+    def _start(self) -> None:
+        """At the first batch: a model fed by an iterable has no losses and metrics before."""
+        self.output_losses = np.zeros(len(self.model.losses))
+        for metric in self.model._metrics_flat():
             metric.reset()
 
     def add(self, plan: Plan, penalty: float = 0.0, weights=None) -> None:
         """Take in what a plan has just computed."""
         model = self.model
+        if self.batches == 0:
+            self._start()
         self.samples += plan.n
         self.batches += 1
         self.penalty += penalty * plan.n
@@ -44,7 +56,7 @@ class Averages:
             self.output_losses[i] += io.totals[0] / io.rows * plan.n
             for metric in model.metrics[i]:
                 if model._is_counted(metric, io) and weights is None:
-                    metric.total += io.totals[1]
+                    metric.total += float(io.totals[1])
                     metric.weight += io.rows
                 else:
                     metric.update(io.targets, plan.outputs[i], weights)
@@ -52,9 +64,9 @@ class Averages:
     def logs(self) -> dict[str, float]:
         """'loss' and the metrics by name, as Keras names them."""
         model = self.model
-        means = self.output_losses / max(1, self.samples)
+        means = self.output_losses / self.samples
         names = model._output_names()
-        logs = {"loss": float(means @ model.loss_weights + self.penalty / max(1, self.samples))}
+        logs = {"loss": float(means @ model.loss_weights + self.penalty / self.samples)}
         if len(means) > 1:
             logs.update({f"{name}_loss": float(mean) for name, mean in zip(names, means, strict=True)})
         for name, metrics in zip(names, model.metrics, strict=True):
@@ -95,6 +107,9 @@ class Trainer:
 
     def _check_names(self, loss, metrics) -> None:
         """Unknown names should fail here, not at the first batch."""
+        if metrics is not None and not isinstance(metrics, (list, tuple)):
+            raise TypeError(f"{self.name}.compile: metrics must be a list, such as ['accuracy'], got "
+                            f"{metrics!r}")
         for one in loss if isinstance(loss, (list, tuple)) else [loss]:
             losses_module.get(one, f"{self.name}.compile")
         for metric in metrics or ():
@@ -119,6 +134,9 @@ class Trainer:
         self.loss_weights = np.ones(len(shapes)) if loss_weights is None else np.asarray(loss_weights, float)
         if self.loss_weights.shape != (len(shapes),):
             raise ValueError(f"{where}: expected {len(shapes)} loss_weights, got {loss_weights!r}")
+        if len(shapes) > 1 and any(isinstance(metric, metrics_module.Metric) for metric in metrics or ()):
+            raise ValueError(f"{where}: a metric object counts for one output; give a list of metrics for each "
+                             f"of the {len(shapes)} outputs")
         per_output = metrics if metrics and isinstance(metrics[0], (list, tuple)) else [metrics or []] * len(shapes)
         self.metrics = [[metrics_module.get(m, one, shape, where) for m in chosen]
                         for chosen, one, shape in zip(per_output, self.losses, shapes, strict=True)]
@@ -200,7 +218,7 @@ class Trainer:
                 io.set_weights(weights[samples])
 
     def _penalty(self) -> float:
-        return sum(float(v.regularizer(v.value)) for v in self.weights if v.regularizer is not None)
+        return sum(float(v.regularizer(v.value)) for v in self.trainable_weights if v.regularizer is not None)
 
     def _forward(self, xs, training: bool = False):
         """One forward pass over all samples at once."""
@@ -209,6 +227,11 @@ class Trainer:
             raise ValueError(f"{self.name}: expected {len(shapes)} inputs, got {len(xs)}")
         xs = [prepare_input(x, shape, self.name) for x, shape in zip(xs, shapes, strict=True)]
         n = check_lengths(xs, [f"input {i}" for i in range(len(xs))], self.name)
+        if n == 0:
+            outputs = [np.zeros((0, *t.sample_shape), np.float32) for t in self.graph.outputs]
+            return outputs if self._many_outputs else outputs[0]
+        if training and not self._dropout_counter.any():
+            self._dropout_counter[0] = random.next_seed()
         plan = self._plan("predict_training" if training else "predict", n)
         self._point(plan, xs)
         plan.run()
@@ -217,8 +240,7 @@ class Trainer:
 
     def _batch(self, x, y, where: str):
         """Inputs and targets of a batch, checked."""
-        shape = [np.shape(a) for a in x] if isinstance(x, (list, tuple)) else np.shape(x)
-        self.build(shape)
+        self.build(shapes_of(x))
         self._resolve()
         return self._prepare(x, y, where)
 
@@ -227,7 +249,7 @@ class Trainer:
         xs = [prepare_input(a, t.shape, where, check_finite=True)
               for a, t in zip(as_list(x, len(inputs), f"{where}: x"), inputs, strict=True)]
         if y is None:
-            raise ValueError(f"{where}: y is missing")
+            raise ValueError(f"{where}: y is missing; give the targets after x")
         ys = as_list(y, len(outputs), f"{where}: y")
         check_lengths([*xs, *(np.asarray(a) for a in ys)],
                       [f"x[{i}]" if len(xs) > 1 else "x" for i in range(len(xs))]
@@ -246,6 +268,8 @@ class Trainer:
         return self._one_batch("test", xs, ys)
 
     def _one_batch(self, kind, xs, ys):
+        if len(xs[0]) == 0:
+            raise ValueError(f"{self.name}.{kind}_on_batch: the batch holds no samples")
         averages = Averages(self)
         self._run_batch(kind, xs, ys, slice(0, len(xs[0])), None, averages)
         values = list(averages.logs().values())
@@ -292,9 +316,14 @@ class Trainer:
         calls.on_train_begin()
         for epoch in range(initial_epoch, epochs):
             calls.on_epoch_begin(epoch)
-            logs = self._train_epoch(source, calls)
+            logs = self._train_epoch(source, calls, where if epoch == initial_epoch else
+                                     f"{where}: epoch {epoch + 1} (a generator can be read only once; give a "
+                                     f"Dataset or a list of batches)")
             if validation is not None:
-                logs.update({f"val_{name}": value for name, value in self._test(validation).items()})
+                calls.on_test_begin()
+                tested = self._test(validation, calls, f"{where}: validation")
+                calls.on_test_end(tested)
+                logs.update({f"val_{name}": value for name, value in tested.items()})
             calls.on_epoch_end(epoch, logs)
             if self.stop_training:
                 break
@@ -302,18 +331,18 @@ class Trainer:
         self.history = calls.history
         return calls.history
 
-    def _train_epoch(self, source: Source, calls: CallbackList) -> dict[str, float]:
+    def _train_epoch(self, source: Source, calls: CallbackList, where: str) -> dict[str, float]:
         averages = Averages(self)
         for step, (xs, ys, samples, weights) in enumerate(source.batches()):
             if calls.has_batch_hooks:
                 calls.on_train_batch_begin(step)
             self._run_batch("train", xs, ys, samples, weights, averages)
-            if calls.has_batch_hooks:
+            if calls.has_batch_hooks and averages.batches:
                 calls.on_train_batch_end(step, averages.logs())
             if self.stop_training:
                 break
         if averages.batches == 0:
-            raise ValueError(f"{self.name}.fit: the data holds no samples")
+            raise ValueError(f"{where}: the data holds no samples")
         return averages.logs()
 
     def _source(self, x, y, batch_size, shuffle, split, class_weight, sample_weight, where) -> Source:
@@ -327,11 +356,12 @@ class Trainer:
         batch_size = check_count(batch_size, "batch_size", where)
         xs, ys = self._batch(x, y, where)
         weights = sample_weights(sample_weight, class_weight, ys[0], len(xs[0]), where)
-        return ArraySource(xs, ys, weights, batch_size, shuffle)
+        test_weights = sample_weights(sample_weight, None, ys[0], len(xs[0]), where)
+        return ArraySource(xs, ys, weights, batch_size, shuffle, test_weights)
 
     def _validation(self, source, validation_data, split, where) -> Source | None:
         if validation_data is not None:
-            if isinstance(validation_data, Dataset):
+            if isinstance(validation_data, Dataset) or not _is_arrays(validation_data):
                 return IterableSource(self, validation_data, f"{where}: validation_data")
             if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
                 raise ValueError(f"{where}: validation_data must be (x, y), (x, y, sample_weight) or a Dataset")
@@ -351,17 +381,21 @@ class Trainer:
         source = self._source(x, y, batch_size, False, 0.0, None, None, where)
         calls = CallbackList(None, verbose=verbose, model=self, params={"steps": source.steps, "verbose": verbose})
         calls.on_test_begin()
-        logs = self._test(source, calls)
+        logs = self._test(source, calls, where)
         calls.on_test_end(logs)
         values = list(logs.values())
         return logs if return_dict else values if len(values) > 1 else values[0]
 
-    def _test(self, source: Source, calls: CallbackList | None = None) -> dict[str, float]:
+    def _test(self, source: Source, calls: CallbackList, where: str) -> dict[str, float]:
         averages = Averages(self)
         for step, (xs, ys, samples, weights) in enumerate(source.batches()):
+            if calls.has_batch_hooks:
+                calls.on_test_batch_begin(step)
             self._run_batch("test", xs, ys, samples, weights, averages)
-            if calls is not None and calls.has_batch_hooks:
+            if calls.has_batch_hooks and averages.batches:
                 calls.on_test_batch_end(step, averages.logs())
+        if averages.batches == 0:
+            raise ValueError(f"{where}: the data holds no samples")
         return averages.logs()
 
     def predict(self, x, batch_size: int = 32, verbose=0):
@@ -374,7 +408,7 @@ class Trainer:
                 raise ValueError(f"{where}: the data holds no samples")
             return ([np.concatenate(p) for p in zip(*parts, strict=True)] if self._many_outputs
                     else np.concatenate(parts))
-        self.build([np.shape(a) for a in x] if isinstance(x, (list, tuple)) else np.shape(x))
+        self.build(shapes_of(x))
         inputs = self.graph.inputs
         xs = [prepare_input(a, t.shape, where)
               for a, t in zip(as_list(x, len(inputs), f"{where}: x"), inputs, strict=True)]
@@ -411,10 +445,10 @@ class Source:
 
 
 class ArraySource(Source):
-    """Arrays in memory, shuffled anew for every pass."""
+    """Arrays in memory, shuffled anew for every pass; `test_weights` are those of samples held back."""
 
-    def __init__(self, xs, ys, weights, batch_size: int, shuffle: bool):
-        self.xs, self.ys, self.weights = xs, ys, weights
+    def __init__(self, xs, ys, weights, batch_size: int, shuffle: bool, test_weights=None):
+        self.xs, self.ys, self.weights, self.test_weights = xs, ys, weights, test_weights
         self.batch_size, self.shuffle = batch_size, bool(shuffle)
         self.first, self.last = 0, len(xs[0])
 
@@ -432,7 +466,7 @@ class ArraySource(Source):
 
     def split_off(self, fraction: float) -> ArraySource:
         """The last `fraction` of the samples, before any shuffling, as a source of their own."""
-        rest = ArraySource(self.xs, self.ys, self.weights, self.batch_size, False)
+        rest = ArraySource(self.xs, self.ys, self.test_weights, self.batch_size, False)
         self.last = rest.first = int(self.last * (1 - fraction))
         if self.last == 0 or rest.first == rest.last:
             raise ValueError(f"validation_split={fraction} leaves no samples to train on, or none to validate with")
@@ -459,4 +493,10 @@ class IterableSource(Source):
 
 def _is_arrays(x) -> bool:
     """Whether x is an array, or a list of arrays or numbers, rather than something that yields batches."""
-    return hasattr(x, "__array__") or isinstance(x, (list, tuple, int, float, str)) or x is None
+    return (hasattr(x, "__array__") or isinstance(x, (tuple, int, float, str)) or x is None
+            or (isinstance(x, list) and not _is_list_of_batches(x)))
+
+
+def _is_list_of_batches(x) -> bool:
+    """Whether a list holds tuples of arrays: the rows of a table are tuples of numbers."""
+    return bool(x) and all(isinstance(batch, tuple) and batch and np.ndim(batch[0]) > 0 for batch in x)

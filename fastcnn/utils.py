@@ -150,6 +150,18 @@ def serialize(value: Configurable | None) -> dict[str, Any] | None:
     return None if value is None else {"class_name": type(value).__name__, "config": value.get_config()}
 
 
+def compiled_kernel(rule: Any, *methods: str) -> str | None:
+    """`rule.kernel`, or None if the class of `rule` changes one of `methods`.
+
+    The class that declares `kernel` vouches that it computes what the methods say. A subclass of a user that
+    defines one of them anew inherits the name, but not the promise.
+    """
+    cls = type(rule)
+    owner = next(ancestor for ancestor in cls.__mro__ if "kernel" in vars(ancestor))
+    changed = any(getattr(cls, name, None) is not getattr(owner, name, None) for name in methods)
+    return None if changed else rule.kernel
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Configurable):
         return serialize(value)

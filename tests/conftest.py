@@ -31,7 +31,7 @@ def threads(request):
 
 @pytest.fixture
 def rng(request):
-    """A generator of its own for each test; FASTCNN_TEST_SEED, printed when a test fails, varies all of them."""
+    """A generator for each test; FASTCNN_TEST_SEED, printed when a test fails, varies all of them."""
     seed = int(os.environ.get("FASTCNN_TEST_SEED", "0"))
     print(f"FASTCNN_TEST_SEED={seed}")
     return np.random.default_rng([seed, zlib.crc32(request.node.nodeid.encode())])

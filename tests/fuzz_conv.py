@@ -1,9 +1,9 @@
-"""Random convolutions, all passes, algorithms and instruction sets on 1 to 3 threads, against the float64 reference.
+"""Random convolutions: all passes, algorithms and instruction sets, 1 to 3 threads, against the reference.
 
     python -m tests.fuzz_conv --cases 20000 --seed 0
 
-Integer data must agree to the bit, real data within 4 units in the last place of the sum of magnitudes. A case
-that fails is printed in full; its number and the seed reproduce it.
+Integer data must agree to the bit, real data within 4 units in the last place of the sum of magnitudes. A
+case that fails is printed in full; its number and the seed reproduce it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ def passes(case: ConvCase, x, w, b, dy, module, **options):
 def reduction(case: ConvCase) -> dict[str, int]:
     """How many products one output of each pass sums."""
     taps, groups = case.kh * case.kw, case.groups
-    return {"conv2d": taps * case.ic // groups + 1, "conv2d_input_grad": taps * case.oc // groups,
-            "conv2d_weight_grad": max(1, case.n * case.output_shape[1] * case.output_shape[2])}
+    return {
+        "conv2d": taps * case.ic // groups + 1,
+        "conv2d_input_grad": taps * case.oc // groups,
+        "conv2d_weight_grad": max(1, case.n * case.output_shape[1] * case.output_shape[2]),
+    }
 
 
 def check_case(case: ConvCase, rng: np.random.Generator, isas, algorithms=ALGORITHMS) -> int:
@@ -61,7 +64,9 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first", type=int, default=0, help="number of the first case: to repeat one that failed")
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of the first case: to repeat one that failed"
+    )
     options = parser.parse_args(argv)
     start, compared, usual, threads = time.perf_counter(), 0, _cpu.isa(), _cpu.get_num_threads()
     isas = _cpu.isas()
@@ -72,14 +77,19 @@ def main(argv=None) -> int:
         try:
             compared += check_case(case, rng, isas)
         except Exception as error:
-            print(f"case {number} of seed {options.seed} fails on {_cpu.isa()}, {_cpu.get_num_threads()} threads: "
-                  f"{case}\n{error}", file=sys.stderr)
+            print(
+                f"case {number} of seed {options.seed} fails on {_cpu.isa()}, "
+                f"{_cpu.get_num_threads()} threads: {case}\n{error}",
+                file=sys.stderr,
+            )
             raise
         finally:
             _cpu.select_isa(usual)
             _cpu.set_num_threads(threads)
-    print(f"{options.cases} cases, {compared} results on {', '.join(isas)} agree with the reference; "
-          f"{time.perf_counter() - start:.0f} s")
+    print(
+        f"{options.cases} cases, {compared} results on {', '.join(isas)} agree with the reference; "
+        f"{time.perf_counter() - start:.0f} s"
+    )
     return 0
 
 

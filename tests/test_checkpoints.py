@@ -149,8 +149,8 @@ def test_another_process_reads_the_file(path):
     model.save(path)
     program = f"import fastcnn, sys, numpy as np\nm = fastcnn.load_model({str(path)!r})\n" \
               "sys.stdout.buffer.write(m.predict(np.ones((2, 8, 8, 2))).tobytes())"
-    run = subprocess.run([sys.executable, "-c", program], cwd=Path(fc.__file__).parents[1],
-                         capture_output=True, timeout=60)
+    root = Path(fc.__file__).parents[1]
+    run = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, timeout=60)
     assert run.returncode == 0, run.stderr.decode()
     assert run.stdout == model.predict(np.ones((2, 8, 8, 2))).tobytes()
 

@@ -1,4 +1,4 @@
-"""Pooling, dense layers and activations of fastcnn.ops against the float64 reference; the signatures of all ops."""
+"""Pooling, dense layers and activations of fastcnn.ops against the reference; the signatures of all ops."""
 
 from __future__ import annotations
 
@@ -71,8 +71,10 @@ def test_extreme_pools(name, shape, pool_size, words, isa, rng):
         assert_same(y, want)
         assert_same(indices, where)
         dy = small_ints(rng, y.shape)
-        assert_same(getattr(ops, f"{name}_grad")(dy, x, pool_size, **words),
-                    getattr(reference, f"{name}_grad")(dy, x, pool_size, **words))
+        assert_same(
+            getattr(ops, f"{name}_grad")(dy, x, pool_size, **words),
+            getattr(reference, f"{name}_grad")(dy, x, pool_size, **words),
+        )
 
 
 @each_pool
@@ -83,7 +85,10 @@ def test_average_pools(count_include_pad, shape, pool_size, words, isa, rng):
     want = reference.avg_pool2d(x, pool_size, **words)
     close(ops.avg_pool2d(x, pool_size, **words), want)
     dy = small_ints(rng, want.shape)
-    close(ops.avg_pool2d_grad(dy, shape, pool_size, **words), reference.avg_pool2d_grad(dy, shape, pool_size, **words))
+    close(
+        ops.avg_pool2d_grad(dy, shape, pool_size, **words),
+        reference.avg_pool2d_grad(dy, shape, pool_size, **words),
+    )
     x = x.copy()
     x[rng.random(shape) < 0.2] = np.nan
     close(ops.avg_pool2d(x, pool_size, **words), reference.avg_pool2d(x, pool_size, **words))
@@ -107,8 +112,21 @@ def test_global_pools(shape, keepdims, isa, rng):
 
 # ---- dense
 
-DENSE = [((7,), 5, 9), ((1,), 1, 1), ((64,), 30, 10), ((200,), 17, 33), ((3, 4), 16, 70), ((2, 3, 4), 5, 6), ((), 4, 3),
-         ((0,), 4, 3), ((4,), 0, 3), ((4,), 3, 0), ((2, 0, 3), 4, 5), ((5,), 1300, 3), ((3,), 2, 1300)]
+DENSE = [
+    ((7,), 5, 9),
+    ((1,), 1, 1),
+    ((64,), 30, 10),
+    ((200,), 17, 33),
+    ((3, 4), 16, 70),
+    ((2, 3, 4), 5, 6),
+    ((), 4, 3),
+    ((0,), 4, 3),
+    ((4,), 0, 3),
+    ((4,), 3, 0),
+    ((2, 0, 3), 4, 5),
+    ((5,), 1300, 3),
+    ((3,), 2, 1300),
+]
 
 
 @pytest.mark.parametrize("leading, inputs, outputs", DENSE)
@@ -124,15 +142,25 @@ def test_dense(leading, inputs, outputs, isa, rng):
 def test_dense_of_real_data(isa, rng):
     x, w, b, dy = (rng.standard_normal(s).astype(np.float32) for s in ((50, 300), (300, 40), (40,), (50, 40)))
     close(ops.dense(x, w, b), reference.dense(x, w, b), 301, reference.dense(*map(np.abs, (x, w, b))))
-    close(ops.dense_input_grad(dy, w), reference.dense_input_grad(dy, w), 40,
-          reference.dense_input_grad(np.abs(dy), np.abs(w)))
-    close(ops.dense_weight_grad(x, dy), reference.dense_weight_grad(x, dy), 50,
-          reference.dense_weight_grad(np.abs(x), np.abs(dy)))
+    close(
+        ops.dense_input_grad(dy, w),
+        reference.dense_input_grad(dy, w),
+        40,
+        reference.dense_input_grad(np.abs(dy), np.abs(w)),
+    )
+    close(
+        ops.dense_weight_grad(x, dy),
+        reference.dense_weight_grad(x, dy),
+        50,
+        reference.dense_weight_grad(np.abs(x), np.abs(dy)),
+    )
 
 
 # ---- activations
 
-VALUES = np.concatenate([np.linspace(-100, 100, 301), np.linspace(-7, 7, 331), [0, -0.0, 1e-30, -1e-30, 3, -3, 6, 1e30, -1e30]])
+VALUES = np.concatenate(
+    [np.linspace(-100, 100, 301), np.linspace(-7, 7, 331), [0, -0.0, 1e-30, -1e-30, 3, -3, 6, 1e30, -1e30]]
+)
 ODD = np.array([np.nan, np.inf, -np.inf, 0, 1, -1])
 
 
@@ -146,8 +174,12 @@ def test_activations_and_their_gradients(name, isa, rng):
     for shape in ((x.size,), (1, x.size), (1, 1, 1, x.size)):
         close(ops.activation(x.reshape(shape), name), want.reshape(shape))
         close(getattr(ops, name)(x.reshape(shape)), want.reshape(shape))
-        close(ops.activation_grad(dy.reshape(shape), x.reshape(shape), name), grad.reshape(shape),
-              x.size if name in SOFTMAXES else 1, scale=8.0)
+        close(
+            ops.activation_grad(dy.reshape(shape), x.reshape(shape), name),
+            grad.reshape(shape),
+            x.size if name in SOFTMAXES else 1,
+            scale=8.0,
+        )
     close(ops.activation(ODD, name), odd)
 
 
@@ -169,21 +201,42 @@ def test_parameters_of_activations(rng):
 
 
 @pytest.mark.parametrize("name", SOFTMAXES)
-@pytest.mark.parametrize("shape, axis", [((5,), -1), ((4, 10), -1), ((4, 10), 0), ((2, 3, 4, 5), 1), ((2, 3, 4, 5), -2),
-                                         ((3, 1), 1), ((0, 4), -1), ((2, 0, 4), 0), ((2, 1000), 1)])
+@pytest.mark.parametrize(
+    "shape, axis",
+    [
+        ((5,), -1),
+        ((4, 10), -1),
+        ((4, 10), 0),
+        ((2, 3, 4, 5), 1),
+        ((2, 3, 4, 5), -2),
+        ((3, 1), 1),
+        ((0, 4), -1),
+        ((2, 0, 4), 0),
+        ((2, 1000), 1),
+    ],
+)
 def test_softmaxes_along_any_axis(name, shape, axis, isa, rng):
-    x, dy = (10 * rng.standard_normal(shape)).astype(np.float32), rng.standard_normal(shape).astype(np.float32)
+    x, dy = (
+        (10 * rng.standard_normal(shape)).astype(np.float32),
+        rng.standard_normal(shape).astype(np.float32),
+    )
     got = getattr(ops, name)(x, axis)
     assert got.flags.c_contiguous
     close(got, getattr(reference, name)(x, axis), 4)
-    close(getattr(ops, f"{name}_grad")(dy, x, axis), getattr(reference, f"{name}_grad")(dy, x, axis), shape[axis],
-          scale=8.0)
+    close(
+        getattr(ops, f"{name}_grad")(dy, x, axis),
+        getattr(reference, f"{name}_grad")(dy, x, axis),
+        shape[axis],
+        scale=8.0,
+    )
 
 
 @pytest.mark.parametrize("name", SOFTMAXES)
 def test_softmaxes_of_infinities(name):
     inf = np.inf
-    x = np.array([[0, -inf, 1], [-inf, -inf, 2], [-inf, -inf, -inf], [inf, 0, 1], [np.nan, 0, 1], [1e30, 0, -1e30]])
+    x = np.array(
+        [[0, -inf, 1], [-inf, -inf, 2], [-inf, -inf, -inf], [inf, 0, 1], [np.nan, 0, 1], [1e30, 0, -1e30]]
+    )
     with np.errstate(all="ignore"):
         want = getattr(reference, name)(x.astype(np.float32))
     close(getattr(ops, name)(x), want)
@@ -226,10 +279,19 @@ def frozen(a):
     return a
 
 
-@pytest.mark.parametrize("given", (
-    frozen, np.asfortranarray, lambda a: a.astype(np.int16), lambda a: a.astype(np.float64),
-    lambda a: np.repeat(a, 2, axis=-1)[..., ::2], lambda a: a[::-1].copy()[::-1], lambda a: a.tolist(),
-), ids=("read-only", "fortran", "int16", "float64", "strided", "negative stride", "lists"))
+@pytest.mark.parametrize(
+    "given",
+    (
+        frozen,
+        np.asfortranarray,
+        lambda a: a.astype(np.int16),
+        lambda a: a.astype(np.float64),
+        lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+        lambda a: a[::-1].copy()[::-1],
+        lambda a: a.tolist(),
+    ),
+    ids=("read-only", "fortran", "int16", "float64", "strided", "negative stride", "lists"),
+)
 def test_inputs_in_any_form(given, rng):
     for name, arrays, others in calls(rng):
         want = getattr(ops, name)(*arrays, *others)
@@ -247,12 +309,24 @@ def test_inputs_in_any_form(given, rng):
 
 X = np.zeros((2, 6, 8, 3))
 MISTAKES = [
-    (ops.max_pool2d, (X[0], 2), {}, ValueError, r"max_pool2d: x must have 4 axes \(batch, height, width, channels\)"),
+    (
+        ops.max_pool2d,
+        (X[0], 2),
+        {},
+        ValueError,
+        r"max_pool2d: x must have 4 axes \(batch, height, width, channels\)",
+    ),
     (ops.max_pool2d, (X, 7), {}, ValueError, "max_pool2d: the window of 7x7 pixels is larger"),
     (ops.max_pool2d, (X, 0), {}, ValueError, "max_pool2d: pool_size must be at least 1"),
     (ops.max_pool2d, (X, 2, 0), {}, ValueError, "max_pool2d: strides must be at least 1"),
     (ops.max_pool2d, (X, 2.0), {}, TypeError, "max_pool2d: pool_size must be an int or a pair"),
-    (ops.max_pool2d, (X, 2), {"padding": 2}, ValueError, "max_pool2d: padding .* must be below the pool_size"),
+    (
+        ops.max_pool2d,
+        (X, 2),
+        {"padding": 2},
+        ValueError,
+        "max_pool2d: padding .* must be below the pool_size",
+    ),
     (ops.max_pool2d, (X, 2), {"padding": "SAME"}, ValueError, "max_pool2d: padding must be 'valid', 'same'"),
     (ops.min_pool2d, (np.zeros((2, 0, 3, 1)), 1), {}, ValueError, "min_pool2d: .*at least one pixel"),
     (ops.max_pool2d_grad, (X, X, 2), {}, ValueError, r"max_pool2d_grad: dy must have shape \(2, 3, 4, 3\)"),
@@ -260,9 +334,27 @@ MISTAKES = [
     (ops.avg_pool2d_grad, (X, (2, 6, 8), 2), {}, ValueError, "avg_pool2d_grad: input_shape must be"),
     (ops.avg_pool2d_grad, (X, X.shape, 2), {}, ValueError, "avg_pool2d_grad: dy must have shape"),
     (ops.global_avg_pool2d, (X[:, :0],), {}, ValueError, "global_avg_pool2d: x.* at least one pixel"),
-    (ops.global_avg_pool2d_grad, (np.zeros((2, 4)), X.shape), {}, ValueError, r"dy must have shape \(2, 3\) or"),
-    (ops.global_max_pool2d_grad, (np.zeros((3, 3)), X), {}, ValueError, "global_max_pool2d_grad: dy must have"),
-    (ops.dense, (X, np.zeros((4, 5))), {}, ValueError, r"dense: x of shape .* must have 4 values in its last axis"),
+    (
+        ops.global_avg_pool2d_grad,
+        (np.zeros((2, 4)), X.shape),
+        {},
+        ValueError,
+        r"dy must have shape \(2, 3\) or",
+    ),
+    (
+        ops.global_max_pool2d_grad,
+        (np.zeros((3, 3)), X),
+        {},
+        ValueError,
+        "global_max_pool2d_grad: dy must have",
+    ),
+    (
+        ops.dense,
+        (X, np.zeros((4, 5))),
+        {},
+        ValueError,
+        r"dense: x of shape .* must have 4 values in its last axis",
+    ),
     (ops.dense, (3.0, np.zeros((4, 5))), {}, ValueError, "dense: x must have at least one axis"),
     (ops.dense, (X, np.zeros(4)), {}, ValueError, r"dense: w must have 2 axes \(in, out\)"),
     (ops.dense, (X, np.zeros((3, 5)), np.zeros(3)), {}, ValueError, r"dense: b must have shape \(5,\)"),
@@ -270,7 +362,13 @@ MISTAKES = [
     (ops.dense_weight_grad, (X, X[:1]), {}, ValueError, "dense_weight_grad: x and dy must agree"),
     (ops.relu, (["a"],), {}, TypeError, "relu: x must hold real numbers"),
     (ops.relu, (None,), {}, TypeError, "relu: x must hold real numbers, got dtype object"),
-    (ops.leaky_relu, (X, -0.1), {}, ValueError, "leaky_relu: negative_slope must be finite and at least 0, got -0.1"),
+    (
+        ops.leaky_relu,
+        (X, -0.1),
+        {},
+        ValueError,
+        "leaky_relu: negative_slope must be finite and at least 0, got -0.1",
+    ),
     (ops.elu, (X, np.nan), {}, ValueError, "elu: alpha must be finite"),
     (ops.elu, (X, "one"), {}, TypeError, "elu: alpha must be a number"),
     (ops.softmax, (X, 4), {}, ValueError, "softmax: axis 4 does not exist"),
@@ -278,7 +376,13 @@ MISTAKES = [
     (ops.softmax, (3.0,), {}, ValueError, "softmax: axis -1 does not exist"),
     (ops.log_softmax, (X[:0], 0), {}, ValueError, "log_softmax: axis 0 must hold at least one value"),
     (ops.softmax_grad, (X, X[:1]), {}, ValueError, "softmax_grad: dy and x must have one shape"),
-    (ops.activation, (X, "rellu"), {}, ValueError, "activation: unknown activation 'rellu'. Did you mean 'relu'"),
+    (
+        ops.activation,
+        (X, "rellu"),
+        {},
+        ValueError,
+        "activation: unknown activation 'rellu'. Did you mean 'relu'",
+    ),
     (ops.activation_grad, (X, X, "step"), {}, ValueError, "activation_grad: unknown activation 'step'"),
     (ops.activation_grad, (X, X[:1], "relu"), {}, ValueError, "activation_grad: dy must have shape"),
 ]

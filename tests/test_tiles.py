@@ -12,7 +12,7 @@ from fastcnn import reference
 from fastcnn.geometry import Conv
 from fastcnn.kernels import _conv, _cpu
 from fastcnn.kernels import conv as passes
-from fastcnn.kernels._conv import Gather, PackWeights, Panel, Weights, WeightGrad
+from fastcnn.kernels._conv import Gather, PackWeights, Panel, WeightGrad, Weights
 from fastcnn.kernels._executor import Program, Stage, run_op
 from fastcnn.kernels._op import Tensor
 from tests.check import assert_same, guarded, poison, small_ints
@@ -53,12 +53,30 @@ def gather(x, w, b=None, use_packed=False, **options):
 @pytest.mark.parametrize("use_packed", (False, True), ids=("in place", "packed"))
 def test_gather_tile_of_every_size(use_packed, isa, rng):
     _, mr, nr = _cpu.tile_sizes()
-    x, w, b = small_ints(rng, (3 * mr + 1, 5)), small_ints(rng, (5, 3 * nr + 1)), small_ints(rng, (3 * nr + 1,))
+    x, w, b = (
+        small_ints(rng, (3 * mr + 1, 5)),
+        small_ints(rng, (5, 3 * nr + 1)),
+        small_ints(rng, (3 * nr + 1,)),
+    )
     want = x.astype(float) @ w + b
     for n in sizes_to(nr):
         columns = np.ascontiguousarray(w[:, :n])
         for m in sizes_to(mr):
             assert_same(gather(x[:m], columns, b[:n], use_packed), want[:m, :n])
+
+
+def test_gather_tile_of_pixels_apart(isa, rng):
+    """Tiles that span rows of the image, of which two of three columns are wanted: uneven steps from pixel to
+    pixel, in x and in y."""
+    _, mr, nr = _cpu.tile_sizes()
+    for m in sizes_to(mr):
+        x, w = small_ints(rng, (1, m, 3, 4)), small_ints(rng, (1, 1, 4, nr + 1))
+        y, check = guarded((1, m, 3, nr + 1))
+        panel = Panel(tensor(x), (m, 2), (1, 1), (0, 0), [(0, 0)], 4)
+        run_op(Gather(panel, Weights(w, [(0, 0)]), tensor(y), y_origin=(0, 1)))
+        check()
+        assert_same(y[0, :, 1:], x[0, :, :2].astype(float) @ w[0, 0])
+        assert np.isnan(y[0, :, 0]).all()
 
 
 @pytest.mark.parametrize("depth", (0, 1, 2, 3, 7, 64, 1000))
@@ -99,6 +117,19 @@ def test_outer_tile_and_column_sums_of_every_size(chunk, isa, rng):
             assert_same(db[0], dy_n.sum((0, 1, 2), dtype=float))
 
 
+def test_outer_tile_of_rows_apart(isa, rng):
+    """Rows of dw whose x are not neighbours: one channel, taps two pixels apart."""
+    _, mr, nr = _cpu.tile_sizes()
+    x, dy = small_ints(rng, (1, 1, 6 * mr + 9, 1)), small_ints(rng, (1, 1, 5, nr + 1))
+    for m in sizes_to(mr):
+        dw, check = guarded((1, 1, m, 1, nr + 1))
+        taps = [(0, 2 * k) for k in range(m)]
+        run_op(WeightGrad(Panel(tensor(x), (1, 5), (1, 1), (0, 0), taps, 1), tensor(dy), dw))
+        check()
+        seen = np.stack([x[0, 0, 2 * k : 2 * k + 5, 0] for k in range(m)])
+        assert_same(dw[0, 0, :, 0], seen.astype(float) @ dy[0, 0])
+
+
 @pytest.mark.parametrize("pixels", (1, 2, 3, 63, 64, 1000))
 def test_outer_tile_of_every_number_of_pixels(pixels, isa, rng):
     _, mr, nr = _cpu.tile_sizes()
@@ -122,7 +153,11 @@ def test_packing_of_every_size(groups, isa, rng):
             assert_same(blocks_of(w, taps, groups, False), cut(straight, nr))
             w = small_ints(rng, (2, 2, outputs, groups * inner))
             rows = np.stack([w[tap] for tap in taps])  # (taps, outputs, groups * inner)
-            turned = rows.reshape(2, outputs, groups, inner).transpose(2, 0, 3, 1).reshape(groups, 2 * inner, outputs)
+            turned = (
+                rows.reshape(2, outputs, groups, inner)
+                .transpose(2, 0, 3, 1)
+                .reshape(groups, 2 * inner, outputs)
+            )
             assert_same(blocks_of(w, taps, groups, True), cut(turned, nr))
 
 
@@ -173,8 +208,14 @@ def test_haloed_tensors_are_read_in_place(x_shape, w_shape, strides, padding, di
     window = conv.window
     x_tensor, _, _ = haloed(x, window.pads)
     taps = [(r * window.dh, s * window.dw) for r in range(window.kh) for s in range(window.kw)]
-    panel = Panel(x_tensor, (window.oh, window.ow), (window.sh, window.sw), (window.top, window.left), taps,
-                  conv.ic // groups)
+    panel = Panel(
+        x_tensor,
+        (window.oh, window.ow),
+        (window.sh, window.sw),
+        (window.top, window.left),
+        taps,
+        conv.ic // groups,
+    )
     assert panel.mode == "in place"
 
     weights = packed(lambda memory: passes.forward_weights(conv, w, memory))
@@ -237,19 +278,27 @@ class Problem:
 
     def __init__(self, x_shape, w_shape, strides, padding, groups, rng):
         self.conv = Conv.resolve(x_shape, w_shape, strides, padding, 1, groups, "conv")
-        self.x, self.w, self.b = small_ints(rng, x_shape), small_ints(rng, w_shape), small_ints(rng, w_shape[3:])
+        self.x, self.w, self.b = (
+            small_ints(rng, x_shape),
+            small_ints(rng, w_shape),
+            small_ints(rng, w_shape[3:]),
+        )
         self.dy = small_ints(rng, self.conv.y_shape)
         words = {"strides": strides, "padding": padding, "groups": groups}
         self.y = reference.conv2d(self.x, self.w, self.b, **words)
         self.dx = reference.conv2d_input_grad(self.dy, self.w, x_shape, **words)
-        self.dw = [reference.conv2d_weight_grad(self.x[i : i + 1], self.dy[i : i + 1], w_shape[:2], **words)
-                   for i in range(x_shape[0])]
+        self.dw = [
+            reference.conv2d_weight_grad(self.x[i : i + 1], self.dy[i : i + 1], w_shape[:2], **words)
+            for i in range(x_shape[0])
+        ]
 
 
 @each_shape
 @pytest.mark.parametrize("algorithm", ("direct", "im2col"))
 @pytest.mark.parametrize("options", ({}, {"bands": 2}, {"bands": 5}, {"by_channels": True}), ids=str)
-def test_forward_however_it_is_cut(x_shape, w_shape, strides, padding, groups, algorithm, options, panel_bytes, rng):
+def test_forward_however_it_is_cut(
+    x_shape, w_shape, strides, padding, groups, algorithm, options, panel_bytes, rng
+):
     p = Problem(x_shape, w_shape, strides, padding, groups, rng)
     for use_packed in (False, True):
         make = lambda memory: passes.forward_weights(p.conv, p.w, memory)  # noqa: E731
@@ -265,9 +314,10 @@ def test_forward_however_it_is_cut(x_shape, w_shape, strides, padding, groups, a
 @each_shape
 @pytest.mark.parametrize("algorithm", ("direct", "im2col"))
 @pytest.mark.parametrize("options", ({}, {"bands": 3}, {"by_channels": True}), ids=str)
-def test_input_gradient_however_it_is_cut(x_shape, w_shape, strides, padding, groups, algorithm, options, panel_bytes,
-                                          rng):
-    """Each phase of the stride writes its own pixels and no others; with `by_channels` weights pack on the fly."""
+def test_input_gradient_however_it_is_cut(
+    x_shape, w_shape, strides, padding, groups, algorithm, options, panel_bytes, rng
+):
+    """Each phase of the stride writes its own pixels only; with `by_channels` weights pack on the fly."""
     p = Problem(x_shape, w_shape, strides, padding, groups, rng)
     for use_packed in (True, False) if options.get("by_channels") else (True,):
         dx, check = guarded(p.conv.x_shape)
@@ -287,9 +337,10 @@ def test_input_gradient_however_it_is_cut(x_shape, w_shape, strides, padding, gr
 @each_shape
 @pytest.mark.parametrize("algorithm", ("direct", "im2col"))
 @pytest.mark.parametrize("group, chunk", ((1, 1), (2, 1), (2, 2), (3, 2), (100, 1), (100, 100)))
-def test_partial_weight_gradients(x_shape, w_shape, strides, padding, groups, algorithm, group, chunk, panel_bytes,
-                                  threads, rng):
-    """One partial sum per group of images, whatever the chunks and threads, and the bias gradient beside it."""
+def test_partial_weight_gradients(
+    x_shape, w_shape, strides, padding, groups, algorithm, group, chunk, panel_bytes, threads, rng
+):
+    """One partial sum per group of images, whatever the chunks and threads, and the bias gradient too."""
     p = Problem(x_shape, w_shape, strides, padding, groups, rng)
     parts = -(-p.conv.n // group)
     (dw, check_dw), (db, check_db) = guarded((parts, *w_shape)), guarded((parts, w_shape[3]))
@@ -304,12 +355,14 @@ def test_partial_weight_gradients(x_shape, w_shape, strides, padding, groups, al
 @pytest.mark.parametrize("x_shape, w_shape, strides, padding, groups", [s for s in SHAPES if s[4] == 1])
 @pytest.mark.parametrize("algorithm", ("direct", "im2col"))
 @pytest.mark.parametrize("slice_channels", (1, 4, 7, 1000))
-def test_weight_gradient_by_channels(x_shape, w_shape, strides, padding, groups, algorithm, slice_channels, panel_bytes,
-                                     isa, rng):
+def test_weight_gradient_by_channels(
+    x_shape, w_shape, strides, padding, groups, algorithm, slice_channels, panel_bytes, isa, rng
+):
     p = Problem(x_shape, w_shape, strides, padding, groups, rng)
     (dw, check_dw), (db, check_db) = guarded((1, *w_shape)), guarded((1, w_shape[3]))
-    op = passes.weight_grad(p.conv, tensor(p.x), tensor(p.dy), dw, db, algorithm,
-                            slice_channels=min(slice_channels, p.conv.ic))
+    op = passes.weight_grad(
+        p.conv, tensor(p.x), tensor(p.dy), dw, db, algorithm, slice_channels=min(slice_channels, p.conv.ic)
+    )
     assert op.items == -(-p.conv.ic // min(slice_channels, p.conv.ic))
     run_op(op)
     check_dw()
@@ -327,8 +380,15 @@ def test_dense_batches_are_split(n, ic, oc, threads, rng):
     assert_same(gather(x, w, b, by_channels=True), want)
     conv = Conv.resolve((n, 1, 1, ic), (1, 1, ic, oc), 1, "valid", 1, 1, "conv")
     (y, check), shape = guarded((n, oc)), (n, 1, 1)
-    op = passes.forward(conv, Tensor((*shape, ic), x), passes.forward_weights(conv, w[None, None]),
-                        Tensor((*shape, oc), y), b, "direct", by_channels=True)
+    op = passes.forward(
+        conv,
+        Tensor((*shape, ic), x),
+        passes.forward_weights(conv, w[None, None]),
+        Tensor((*shape, oc), y),
+        b,
+        "direct",
+        by_channels=True,
+    )
     run_op(op)
     check()
     assert_same(y, want)
@@ -359,7 +419,11 @@ def test_pooled_convolution(x_shape, w_shape, strides, padding, pool, algorithm,
     arg, check = guarded(want.shape, 77, np.uint8)
     weights = packed(lambda memory: passes.forward_weights(conv, w, memory))
     for taps in (None, arg):
-        run_op(passes.forward(conv, tensor(x), weights, y_tensor, b, algorithm, pool=pool, arg=taps, pool_relu=relu))
+        run_op(
+            passes.forward(
+                conv, tensor(x), weights, y_tensor, b, algorithm, pool=pool, arg=taps, pool_relu=relu
+            )
+        )
         assert_same(y, np.maximum(want, 0) if relu else want)
         assert_border(y_memory, y, ((1, 0), (0, 1)))
     check()
@@ -369,7 +433,7 @@ def test_pooled_convolution(x_shape, w_shape, strides, padding, pool, algorithm,
 
 
 def test_scratch_may_hold_garbage(rng):
-    """A program's scratch is left as the run before left it: with NaN everywhere the next run must not mind."""
+    """Scratch is left as the run before left it: NaN everywhere must not matter to the next run."""
     p = Problem((2, 6, 7, 9), (3, 3, 9, 20), 1, "same", 1, rng)
     x = p.x.copy()
     weights = passes.forward_weights(p.conv, p.w)
@@ -413,7 +477,11 @@ def test_mistakes_are_refused():
     with pytest.raises(ValueError, match="contiguous float32"):
         WeightGrad(panel, tensor(y), np.zeros((1, 3, 3, 3, 5)))
     with pytest.raises(ValueError, match="covers 2 channels"):
-        WeightGrad(Panel(tensor(x), (2, 2), (1, 1), (0, 0), taps, 2), tensor(y), np.zeros((1, 3, 3, 3, 5), np.float32))
+        WeightGrad(
+            Panel(tensor(x), (2, 2), (1, 1), (0, 0), taps, 2),
+            tensor(y),
+            np.zeros((1, 3, 3, 3, 5), np.float32),
+        )
     pooled, pixel = np.zeros((1, 1, 1, 5), np.float32), Weights(w, taps)
     for options in ({"bands": 2}, {"by_channels": True}):
         with pytest.raises(ValueError, match="pooled output do not fit"):

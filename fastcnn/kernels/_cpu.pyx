@@ -30,6 +30,7 @@ cdef extern from *:
 cdef const fc_kernels *_table = NULL
 cdef int _threads = 1
 _reason = ""
+FORKED = "forked child"
 
 
 cdef const fc_kernels *table() noexcept nogil:
@@ -107,13 +108,17 @@ def _default_threads():
 
 
 def set_num_threads(n: int) -> None:
-    """Use `n` threads for all work started from now on. Results do not depend on it, to the bit."""
+    """Use `n` threads for all work started from now on. Results do not depend on it, to the bit.
+
+    A forked child stays on one thread: start processes with multiprocessing's 'spawn' for more.
+    """
     global _threads, _reason
     if isinstance(n, bool) or not isinstance(n, int):
         raise TypeError(f"set_num_threads: expected an int, got {n!r}")
     if not 1 <= n <= 1024:
         raise ValueError(f"set_num_threads: expected 1 to 1024 threads, got {n}")
-    _threads, _reason = (n, "set_num_threads") if FC_OPENMP else (1, "built without OpenMP")
+    if _reason != FORKED:
+        _threads, _reason = (n, "set_num_threads") if FC_OPENMP else (1, "built without OpenMP")
 
 
 def get_num_threads() -> int:
@@ -139,7 +144,7 @@ def compiler() -> str:
 def _after_fork():
     # The child has no worker threads, and libgomp would wait for them for ever: stay on one thread.
     global _threads, _reason
-    _threads, _reason = 1, "forked child"
+    _threads, _reason = 1, FORKED
 
 
 def _configure():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastcnn.geometry import Conv
-from fastcnn.kernels._conv import GRAD_PIXELS, Gather, Panel, Weights, WeightGrad
+from fastcnn.kernels._conv import GRAD_PIXELS, Gather, Panel, WeightGrad, Weights
 
 
 def _taps(window):
@@ -34,7 +34,7 @@ def forward(conv: Conv, x, weights: Weights, y, bias, algorithm, pool=None, **op
 
 
 def weight_grad(conv: Conv, x, dy, dw, db, algorithm, slice_channels=None, **options) -> WeightGrad:
-    """dw and db from x and dy; with `slice_channels` each item is that many input channels over all images."""
+    """dw and db from x and dy; with `slice_channels` items are so many input channels over all images."""
     width = slice_channels or conv.ic // conv.groups
     return WeightGrad(_panel(conv, x, width, algorithm, max_pixels=GRAD_PIXELS), dy, dw, db, conv.groups,
                       by_channels=slice_channels is not None, **options)
@@ -44,8 +44,8 @@ def weight_grad(conv: Conv, x, dy, dw, db, algorithm, slice_channels=None, **opt
 class Phase:
     """Pixels (row + i*sh, col + j*sw) of dx: all of them are reached by the same taps of the kernel.
 
-    Row a + s*q of dx is input to output row (a + s*q + top - k*d)/s wherever that is whole, which depends on a
-    and k alone. So each phase is a plain convolution of dy at stride 1, and no multiplication is wasted.
+    Row a + s*q of dx is input to output row (a + s*q + top - k*d)/s wherever that is whole, which depends on
+    a and k alone. So each phase is a plain convolution of dy at stride 1, and no multiplication is wasted.
     """
 
     row: int
@@ -84,6 +84,7 @@ def input_grad_weights(conv: Conv, phase: Phase, w, packed=None) -> Weights:
 
 def input_grad(conv: Conv, phase: Phase, dy, weights: Weights, dx, algorithm, bias=None, **options) -> Gather:
     """The pixels of one phase of dx; with a bias, of a transposed convolution's result."""
-    panel = Panel(dy, (phase.rows, phase.cols), (1, 1), phase.origin, phase.pixels, conv.oc // conv.groups, algorithm)
+    grid, width = (phase.rows, phase.cols), conv.oc // conv.groups
+    panel = Panel(dy, grid, (1, 1), phase.origin, phase.pixels, width, algorithm)
     return Gather(panel, weights, dx, bias, y_origin=(phase.row, phase.col),
                   y_strides=(conv.window.sh, conv.window.sw), **options)

@@ -1,8 +1,9 @@
 """The kernels, NumPy in and NumPy out: convolution, pooling, dense layers, activations.
 
-Activations are (n, h, w, c), convolution weights (kh, kw, in_channels // groups, out_channels), all computed in
-float32. Any real dtype, memory order and stride is accepted and never modified; results are new arrays. Each function
-has a twin of the same name and signature in :mod:`fastcnn.reference`, in float64 and written from the formula.
+Activations are (n, h, w, c), convolution weights (kh, kw, in_channels // groups, out_channels), all computed
+in float32. Any real dtype, memory order and stride is accepted and never modified; results are new arrays.
+Each function has a twin of the same name and signature in :mod:`fastcnn.reference`, in float64 and written
+from the formula.
 """
 
 from fastcnn.ops.activation import (

@@ -16,6 +16,8 @@ from fastcnn.kernels._op import Op, Tensor
 GROUPS = 16
 # Partial weight gradients: groups of images that are summed apart, as many as this much memory holds.
 PARTIAL_BYTES = 16 << 20
+# Input channels that make one unit of work, where a weight gradient is cut by them instead.
+SLICE_CHANNELS = 64
 
 
 def tensor(array: Array) -> Tensor:
@@ -36,8 +38,8 @@ def bands(n: int, rows: int) -> int:
 def sum_over_images(n: int, shape: tuple[int, ...], make: Callable[[Array], Op]) -> Array:
     """A sum over n images, an array of `shape`: each group of images apart, then the groups in order.
 
-    `make(parts)` is the op that fills `parts` (groups, *shape), whose items are images. How many images share a group
-    follows from sizes alone, so the bits do not depend on the number of threads.
+    `make(parts)` is the op that fills `parts` (groups, *shape), whose items are images. How many images share
+    a group follows from sizes alone, so the bits do not depend on the number of threads.
     """
     total = np.zeros(shape, np.float32)
     if n == 0 or total.size == 0:
@@ -57,4 +59,8 @@ def sum_over_images(n: int, shape: tuple[int, ...], make: Callable[[Array], Op])
 
 def as_matrix(array: Array) -> Array:
     """An array of any number of axes as (rows, columns), without a copy."""
-    return array.reshape(array.shape[0], prod(array.shape[1:])) if array.ndim > 1 else array.reshape(1, array.size)
+    return (
+        array.reshape(array.shape[0], prod(array.shape[1:]))
+        if array.ndim > 1
+        else array.reshape(1, array.size)
+    )

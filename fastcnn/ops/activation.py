@@ -15,8 +15,24 @@ from fastcnn.errors import unknown_name
 from fastcnn.kernels._eltwise import Activation, ActivationGrad, Softmax, SoftmaxGrad, grad_needs
 from fastcnn.ops._engine import as_matrix, run, tensor
 
-ELEMENTWISE = ("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "sigmoid", "tanh", "softplus",
-               "softsign", "silu", "swish", "hard_sigmoid", "hard_swish", "mish")
+ELEMENTWISE = (
+    "linear",
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "sigmoid",
+    "tanh",
+    "softplus",
+    "softsign",
+    "silu",
+    "swish",
+    "hard_sigmoid",
+    "hard_swish",
+    "mish",
+)
 SOFTMAXES = ("softmax", "log_softmax")
 
 

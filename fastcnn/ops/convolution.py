@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,25 +15,30 @@ from fastcnn.kernels import conv as passes
 from fastcnn.kernels._conv import PackWeights
 from fastcnn.kernels._depthwise import DepthwiseConv, DepthwiseInputGrad, DepthwiseWeightGrad
 from fastcnn.kernels._op import Op
-from fastcnn.ops._engine import bands, run, sum_over_images, tensor
+from fastcnn.ops._engine import SLICE_CHANNELS, bands, run, sum_over_images, tensor
 
 ALGORITHMS = ("auto", "direct", "im2col")
 
-# Weight gradients above this size are cut by input channels instead of summed in parts.
+# Weight gradients of more bytes are cut by input channels instead of summed in parts.
 LARGE_WEIGHTS = 1 << 20
-SLICE_CHANNELS = 64
 
 
 def conv2d(
-    x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, strides: IntOrPair = 1, padding: Padding = "valid",
-    dilation: IntOrPair = 1, groups: int = 1, algorithm: str = "auto",
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    strides: IntOrPair = 1,
+    padding: Padding = "valid",
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
 ) -> Array:
     """Cross-correlation of images with a bank of filters, as "convolution" means in every framework.
 
     y[n, i, j, o] = b[o] + sum_{r, s, c} x[n, i*sh + r*dh - top, j*sw + s*dw - left, c] * w[r, s, c, o]
 
-    With groups > 1, output channels of a group see only input channels of that group; groups == in_channels is a
-    depthwise convolution.
+    With groups > 1, output channels of a group see only input channels of that group; groups == in_channels
+    is a depthwise convolution.
 
     Parameters
     ----------
@@ -51,28 +57,50 @@ def conv2d(
     ValueError, TypeError
         When shapes do not fit together, naming both.
     """
-    return _correlate(x, as_float32(w, 4, "conv2d: w", axes=WEIGHTS), b, strides, padding, dilation, groups,
-                      algorithm, "conv2d")
+    return _correlate(
+        x,
+        as_float32(w, 4, "conv2d: w", axes=WEIGHTS),
+        b,
+        strides,
+        padding,
+        dilation,
+        groups,
+        algorithm,
+        "conv2d",
+    )
 
 
 def convolve2d(
-    x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, strides: IntOrPair = 1, padding: Padding = "valid",
-    dilation: IntOrPair = 1, groups: int = 1, algorithm: str = "auto",
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    strides: IntOrPair = 1,
+    padding: Padding = "valid",
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
 ) -> Array:
     """Convolution as signal processing defines it: `conv2d` with the kernel turned by 180 degrees.
 
     y[i, j] = sum_{r, s} x[i - r, j - s] * w[r, s]      (valid part, strides 1); arguments as in `conv2d`
     """
     w = as_float32(w, 4, "convolve2d: w", axes=WEIGHTS)
-    return _correlate(x, np.ascontiguousarray(w[::-1, ::-1]), b, strides, padding, dilation, groups, algorithm,
-                      "convolve2d")
+    return _correlate(
+        x, np.ascontiguousarray(w[::-1, ::-1]), b, strides, padding, dilation, groups, algorithm, "convolve2d"
+    )
 
 
 def conv2d_input_grad(
-    dy: ArrayLike, w: ArrayLike, input_shape: Sequence[int], strides: IntOrPair = 1, padding: Padding = "valid",
-    dilation: IntOrPair = 1, groups: int = 1, algorithm: str = "auto",
+    dy: ArrayLike,
+    w: ArrayLike,
+    input_shape: Sequence[int],
+    strides: IntOrPair = 1,
+    padding: Padding = "valid",
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
 ) -> Array:
-    """Gradient of a loss with respect to conv2d's `x`, from its gradient `dy` with respect to conv2d's result.
+    """Gradient of a loss with respect to conv2d's x, from its gradient dy with respect to conv2d's result.
 
     dx[n, h, v, c] = sum over all (i, j, o, r, s) with i*sh + r*dh - top = h and j*sw + s*dw - left = v of
     dy[n, i, j, o] * w[r, s, c, o]
@@ -93,14 +121,20 @@ def conv2d_input_grad(
     shape = image_shape(input_shape, "input_shape", where)
     conv = Conv.resolve(shape, w.shape, strides, padding, dilation, groups, where)
     _check_dy(dy, conv, where)
-    return _spread(conv, dy, w, None, _resolve_algorithm(algorithm, where))
+    return _spread(conv, dy, w, None, _check_algorithm(algorithm, where))
 
 
 def conv2d_weight_grad(
-    x: ArrayLike, dy: ArrayLike, kernel_size: IntOrPair, strides: IntOrPair = 1, padding: Padding = "valid",
-    dilation: IntOrPair = 1, groups: int = 1, algorithm: str = "auto",
+    x: ArrayLike,
+    dy: ArrayLike,
+    kernel_size: IntOrPair,
+    strides: IntOrPair = 1,
+    padding: Padding = "valid",
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
 ) -> Array:
-    """Gradient of a loss with respect to conv2d's `w`, from its gradient `dy` with respect to conv2d's result.
+    """Gradient of a loss with respect to conv2d's w, from its gradient dy with respect to conv2d's result.
 
     dw[r, s, c, o] = sum_{n, i, j} x[n, i*sh + r*dh - top, j*sw + s*dw - left, c] * dy[n, i, j, o]
 
@@ -121,13 +155,19 @@ def conv2d_weight_grad(
 
 
 def conv2d_transpose(
-    x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, strides: IntOrPair = 1, padding: Padding = "valid",
-    output_padding: IntOrPair | None = 0, dilation: IntOrPair = 1, groups: int = 1,
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    strides: IntOrPair = 1,
+    padding: Padding = "valid",
+    output_padding: IntOrPair | None = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
 ) -> Array:
-    """Transposed convolution: the input gradient of `conv2d` used as a forward operation, which enlarges images.
+    """Transposed convolution: the input gradient of `conv2d` as a forward operation, which enlarges images.
 
-    y[n, h, v, f] = b[f] + sum over all (i, j, c, r, s) with i*sh + r*dh - top = h and j*sw + s*dw - left = v of
-    x[n, i, j, c] * w[r, s, f, c]
+    y[n, h, v, f] = b[f] + sum over all (i, j, c, r, s) with i*sh + r*dh - top = h and j*sw + s*dw - left = v
+    of x[n, i, j, c] * w[r, s, f, c]
 
     Parameters
     ----------
@@ -143,18 +183,28 @@ def conv2d_transpose(
     """
     where = "conv2d_transpose"
     x, w = as_float32(x, 4, f"{where}: x", axes=IMAGES), as_float32(w, 4, f"{where}: w", axes=WEIGHTS)
-    size, pads = resolve_transpose(x.shape[1:3], w.shape[:2], strides, padding, output_padding, dilation, where)
+    size, pads = resolve_transpose(
+        x.shape[1:3], w.shape[:2], strides, padding, output_padding, dilation, where
+    )
     filters = w.shape[2] * positive(groups, "groups", where)
     if w.shape[3] != x.shape[3]:
-        raise ValueError(f"{where}: w of shape {w.shape} expects {w.shape[3]} input channels (its last axis), x of "
-                         f"shape {x.shape} has {x.shape[3]}")
+        raise ValueError(
+            f"{where}: w of shape {w.shape} expects {w.shape[3]} input channels (its last axis), x of "
+            f"shape {x.shape} has {x.shape[3]}"
+        )
     conv = Conv.resolve((len(x), *size, filters), w.shape, strides, pads, dilation, groups, where)
     return _spread(conv, x, w, _bias(b, filters, where), "auto")
 
 
 def conv2d_transpose_input_grad(
-    dy: ArrayLike, w: ArrayLike, input_shape: Sequence[int], strides: IntOrPair = 1, padding: Padding = "valid",
-    output_padding: IntOrPair | None = 0, dilation: IntOrPair = 1, groups: int = 1,
+    dy: ArrayLike,
+    w: ArrayLike,
+    input_shape: Sequence[int],
+    strides: IntOrPair = 1,
+    padding: Padding = "valid",
+    output_padding: IntOrPair | None = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
 ) -> Array:
     """Gradient of `conv2d_transpose` with respect to x, of `input_shape`: a plain convolution of dy."""
     where = "conv2d_transpose_input_grad"
@@ -163,16 +213,24 @@ def conv2d_transpose_input_grad(
     size, pads = resolve_transpose((h, v), w.shape[:2], strides, padding, output_padding, dilation, where)
     filters = w.shape[2] * positive(groups, "groups", where)
     if w.shape[3] != channels:
-        raise ValueError(f"{where}: w of shape {w.shape} expects {w.shape[3]} input channels (its last axis), "
-                         f"input_shape {tuple(input_shape)} has {channels}")
+        raise ValueError(
+            f"{where}: w of shape {w.shape} expects {w.shape[3]} input channels (its last axis), "
+            f"input_shape {tuple(input_shape)} has {channels}"
+        )
     _check_shape(dy, (n, *size, filters), f"{where}: dy", "conv2d_transpose's result")
     conv = Conv.resolve(dy.shape, w.shape, strides, pads, dilation, groups, where)
     return _forward(conv, dy, w, None, "auto")
 
 
 def conv2d_transpose_weight_grad(
-    x: ArrayLike, dy: ArrayLike, kernel_size: IntOrPair, strides: IntOrPair = 1, padding: Padding = "valid",
-    output_padding: IntOrPair | None = 0, dilation: IntOrPair = 1, groups: int = 1,
+    x: ArrayLike,
+    dy: ArrayLike,
+    kernel_size: IntOrPair,
+    strides: IntOrPair = 1,
+    padding: Padding = "valid",
+    output_padding: IntOrPair | None = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
 ) -> Array:
     """Gradient of `conv2d_transpose` with respect to w, (kh, kw, filters // groups, in_channels).
 
@@ -180,7 +238,9 @@ def conv2d_transpose_weight_grad(
     """
     where = "conv2d_transpose_weight_grad"
     x, dy = as_float32(x, 4, f"{where}: x", axes=IMAGES), as_float32(dy, 4, f"{where}: dy", axes=IMAGES)
-    size, pads = resolve_transpose(x.shape[1:3], kernel_size, strides, padding, output_padding, dilation, where)
+    size, pads = resolve_transpose(
+        x.shape[1:3], kernel_size, strides, padding, output_padding, dilation, where
+    )
     _check_shape(dy, (len(x), *size, dy.shape[3]), f"{where}: dy", "conv2d_transpose's result")
     return _weight_grad(dy, x, kernel_size, strides, pads, dilation, groups, "auto", where)
 
@@ -191,7 +251,7 @@ def conv2d_transpose_weight_grad(
 def _correlate(x, w, b, strides, padding, dilation, groups, algorithm, where) -> Array:
     x = as_float32(x, 4, f"{where}: x", axes=IMAGES)
     conv = Conv.resolve(x.shape, w.shape, strides, padding, dilation, groups, where)
-    return _forward(conv, x, w, _bias(b, conv.oc, where), _resolve_algorithm(algorithm, where))
+    return _forward(conv, x, w, _bias(b, conv.oc, where), _check_algorithm(algorithm, where))
 
 
 def _forward(conv: Conv, x: Array, w: Array, b: Array | None, algorithm: str) -> Array:
@@ -200,8 +260,8 @@ def _forward(conv: Conv, x: Array, w: Array, b: Array | None, algorithm: str) ->
         run(DepthwiseConv(tensor(x), _per_channel(conv, w), b, tensor(y), *_steps(conv), -np.inf, np.inf))
         return y
     weights, pack = _packed(lambda packed: passes.forward_weights(conv, w, packed))
-    run(pack, passes.forward(conv, tensor(x), weights, tensor(y), b, algorithm,
-                             bands=bands(conv.n, conv.window.oh)))
+    cuts = bands(conv.n, conv.window.oh)
+    run(pack, passes.forward(conv, tensor(x), weights, tensor(y), b, algorithm, bands=cuts))
     return y
 
 
@@ -211,31 +271,37 @@ def _spread(conv: Conv, dy: Array, w: Array, b: Array | None, algorithm: str) ->
     if _is_depthwise(conv, algorithm):
         run(DepthwiseInputGrad(tensor(dy), _per_channel(conv, w), tensor(dx), *_steps(conv)))
         return dx if b is None else np.add(dx, b, out=dx)
-    ops: list[Op] = []
+    source, target, ops = tensor(dy), tensor(dx), []
     for phase in passes.phases(conv):
         weights, pack = _packed(lambda packed, p=phase: passes.input_grad_weights(conv, p, w, packed))
-        ops += [pack, passes.input_grad(conv, phase, tensor(dy), weights, tensor(dx), algorithm,
-                                        bias=b, bands=bands(conv.n, phase.rows))]
+        cuts = bands(conv.n, phase.rows)
+        ops += [pack, passes.input_grad(conv, phase, source, weights, target, algorithm, b, bands=cuts)]
     run(*ops)
     return dx
 
 
-def _weight_grad(x: Array, dy: Array, kernel_size, strides, padding, dilation, groups, algorithm, where) -> Array:
+def _weight_grad(
+    x: Array, dy: Array, kernel_size, strides, padding, dilation, groups, algorithm, where
+) -> Array:
     kernel, groups = pair(kernel_size, "kernel_size", where), positive(groups, "groups", where)
     w_shape = (*kernel, x.shape[3] // groups, dy.shape[3])
     conv = Conv.resolve(x.shape, w_shape, strides, padding, dilation, groups, where)
     _check_dy(dy, conv, where)
-    algorithm = _resolve_algorithm(algorithm, where)
-    if _is_depthwise(conv, algorithm):
-        return sum_over_images(conv.n, conv.w_shape, lambda parts: DepthwiseWeightGrad(
-            tensor(x), tensor(dy), parts.reshape(len(parts), -1), None, kernel, *_steps(conv)))
-    if groups == 1 and conv.n and 4 * int(np.prod(conv.w_shape)) > LARGE_WEIGHTS:
-        dw = np.empty(conv.w_shape, np.float32)
-        run(passes.weight_grad(conv, tensor(x), tensor(dy), dw[None], None, algorithm,
-                               slice_channels=min(SLICE_CHANNELS, conv.ic)))
+    algorithm = _check_algorithm(algorithm, where)
+    inputs, errors = tensor(x), tensor(dy)
+    if groups == 1 and conv.n and 4 * prod(conv.w_shape) > LARGE_WEIGHTS:
+        dw, width = np.empty(conv.w_shape, np.float32), min(SLICE_CHANNELS, conv.ic)
+        run(passes.weight_grad(conv, inputs, errors, dw[None], None, algorithm, slice_channels=width))
         return dw
-    return sum_over_images(conv.n, conv.w_shape, lambda parts: passes.weight_grad(
-        conv, tensor(x), tensor(dy), parts, None, algorithm))
+
+    def one_part_per_group(parts: Array) -> Op:
+        if _is_depthwise(conv, algorithm):
+            return DepthwiseWeightGrad(
+                inputs, errors, parts.reshape(len(parts), -1), None, kernel, *_steps(conv)
+            )
+        return passes.weight_grad(conv, inputs, errors, parts, None, algorithm)
+
+    return sum_over_images(conv.n, conv.w_shape, one_part_per_group)
 
 
 def _packed(make):
@@ -264,7 +330,7 @@ def _steps(conv: Conv):
 # ---- checks
 
 
-def _resolve_algorithm(algorithm, where: str) -> str:
+def _check_algorithm(algorithm, where: str) -> str:
     if algorithm not in ALGORITHMS:
         raise unknown_name("algorithm", algorithm, ALGORITHMS, where)
     return algorithm

@@ -8,9 +8,7 @@ from numpy.typing import ArrayLike
 from fastcnn.arrays import Array, as_float32
 from fastcnn.geometry import Conv
 from fastcnn.kernels import conv as passes
-from fastcnn.ops._engine import run, tensor
-
-SLICE_CHANNELS = 64  # input channels of dw that make one unit of work
+from fastcnn.ops._engine import SLICE_CHANNELS, run, tensor
 
 
 def dense(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
@@ -37,8 +35,8 @@ def dense(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
     y = np.empty((*x.shape[:-1], w.shape[1]), np.float32)
     conv = _as_conv(x, w.shape)
     if y.size:
-        run(passes.forward(conv, _pixels(x), passes.forward_weights(conv, w[None, None]), _pixels(y), b, "direct",
-                           by_channels=True))
+        weights = passes.forward_weights(conv, w[None, None])
+        run(passes.forward(conv, _pixels(x), weights, _pixels(y), b, "direct", by_channels=True))
     return y
 
 
@@ -51,8 +49,8 @@ def dense_input_grad(dy: ArrayLike, w: ArrayLike) -> Array:
     conv = _as_conv(dx, w.shape)
     if dx.size:
         (phase,) = passes.phases(conv)
-        run(passes.input_grad(conv, phase, _pixels(dy), passes.input_grad_weights(conv, phase, w[None, None]),
-                              _pixels(dx), "direct", by_channels=True))
+        weights = passes.input_grad_weights(conv, phase, w[None, None])
+        run(passes.input_grad(conv, phase, _pixels(dy), weights, _pixels(dx), "direct", by_channels=True))
     return dx
 
 
@@ -61,12 +59,14 @@ def dense_weight_grad(x: ArrayLike, dy: ArrayLike) -> Array:
     where = "dense_weight_grad"
     x, dy = _samples(x, f"{where}: x"), _samples(dy, f"{where}: dy")
     if x.shape[:-1] != dy.shape[:-1]:
-        raise ValueError(f"{where}: x and dy must agree in all but the last axis, got {x.shape} and {dy.shape}")
+        raise ValueError(
+            f"{where}: x and dy must agree in all but the last axis, got {x.shape} and {dy.shape}"
+        )
     conv = _as_conv(x, (x.shape[-1], dy.shape[-1]))
     dw = np.zeros((conv.ic, conv.oc), np.float32)
     if dw.size and conv.n:
-        run(passes.weight_grad(conv, _pixels(x), _pixels(dy), dw[None, None, None], None, "direct",
-                               slice_channels=min(SLICE_CHANNELS, conv.ic)))
+        part, width = dw[None, None, None], min(SLICE_CHANNELS, conv.ic)
+        run(passes.weight_grad(conv, _pixels(x), _pixels(dy), part, None, "direct", slice_channels=width))
     return dw
 
 
@@ -92,5 +92,7 @@ def _samples(x: ArrayLike, what: str) -> Array:
 
 def _check_width(name: str, array: Array, width: int, w: Array, where: str) -> None:
     if array.shape[-1] != width:
-        raise ValueError(f"{where}: {name} of shape {array.shape} must have {width} values in its last axis, for w has "
-                         f"shape {w.shape}")
+        raise ValueError(
+            f"{where}: {name} of shape {array.shape} must have {width} values in its last axis, for w has "
+            f"shape {w.shape}"
+        )

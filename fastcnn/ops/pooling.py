@@ -23,7 +23,10 @@ from fastcnn.ops._engine import run, tensor
 
 
 def max_pool2d(
-    x: ArrayLike, pool_size: IntOrPair, strides: IntOrPair | None = None, padding: Padding = "valid",
+    x: ArrayLike,
+    pool_size: IntOrPair,
+    strides: IntOrPair | None = None,
+    padding: Padding = "valid",
     return_indices: bool = False,
 ) -> Array | tuple[Array, NDArray[np.int64]]:
     """Maximum of each window, per channel.
@@ -40,13 +43,16 @@ def max_pool2d(
     Returns
     -------
     y : (n, oh, ow, c) float32
-    indices : (n, oh, ow, c) int64, with return_indices: position row * w + column of the maximum (or first NaN)
+    indices : (n, oh, ow, c) int64, with return_indices: row * w + column of the maximum (or first NaN)
     """
     return _extreme(x, pool_size, strides, padding, return_indices, False, "max_pool2d")
 
 
 def min_pool2d(
-    x: ArrayLike, pool_size: IntOrPair, strides: IntOrPair | None = None, padding: Padding = "valid",
+    x: ArrayLike,
+    pool_size: IntOrPair,
+    strides: IntOrPair | None = None,
+    padding: Padding = "valid",
     return_indices: bool = False,
 ) -> Array | tuple[Array, NDArray[np.int64]]:
     """Minimum of each window, min(x) = -max(-x); arguments, ties and NaN as in `max_pool2d`."""
@@ -54,21 +60,32 @@ def min_pool2d(
 
 
 def max_pool2d_grad(
-    dy: ArrayLike, x: ArrayLike, pool_size: IntOrPair, strides: IntOrPair | None = None, padding: Padding = "valid",
+    dy: ArrayLike,
+    x: ArrayLike,
+    pool_size: IntOrPair,
+    strides: IntOrPair | None = None,
+    padding: Padding = "valid",
 ) -> Array:
     """Gradient of `max_pool2d` with respect to x, (n, h, w, c): dy goes to the maximum of its window."""
     return _extreme_grad(dy, x, pool_size, strides, padding, False, "max_pool2d_grad")
 
 
 def min_pool2d_grad(
-    dy: ArrayLike, x: ArrayLike, pool_size: IntOrPair, strides: IntOrPair | None = None, padding: Padding = "valid",
+    dy: ArrayLike,
+    x: ArrayLike,
+    pool_size: IntOrPair,
+    strides: IntOrPair | None = None,
+    padding: Padding = "valid",
 ) -> Array:
     """Gradient of `min_pool2d` with respect to x, (n, h, w, c): dy goes to the minimum of its window."""
     return _extreme_grad(dy, x, pool_size, strides, padding, True, "min_pool2d_grad")
 
 
 def avg_pool2d(
-    x: ArrayLike, pool_size: IntOrPair, strides: IntOrPair | None = None, padding: Padding = "valid",
+    x: ArrayLike,
+    pool_size: IntOrPair,
+    strides: IntOrPair | None = None,
+    padding: Padding = "valid",
     count_include_pad: bool = False,
 ) -> Array:
     """Mean of each window, per channel.
@@ -94,10 +111,14 @@ def avg_pool2d(
 
 
 def avg_pool2d_grad(
-    dy: ArrayLike, input_shape: Sequence[int], pool_size: IntOrPair, strides: IntOrPair | None = None,
-    padding: Padding = "valid", count_include_pad: bool = False,
+    dy: ArrayLike,
+    input_shape: Sequence[int],
+    pool_size: IntOrPair,
+    strides: IntOrPair | None = None,
+    padding: Padding = "valid",
+    count_include_pad: bool = False,
 ) -> Array:
-    """Gradient of `avg_pool2d` with respect to x, of `input_shape`: each pixel gets dy / count of its windows."""
+    """Gradient of `avg_pool2d` with respect to x: each pixel gets dy / count of its windows."""
     where = "avg_pool2d_grad"
     shape = image_shape(input_shape, "input_shape", where)
     sizes, y_shape = _windows(shape, pool_size, strides, padding, where)
@@ -116,7 +137,7 @@ def global_avg_pool2d(x: ArrayLike, keepdims: bool = False) -> Array:
 
 
 def global_avg_pool2d_grad(dy: ArrayLike, input_shape: Sequence[int]) -> Array:
-    """Gradient of `global_avg_pool2d` with respect to x: dy / (h * w) for every pixel; dy is (n, c) or (n, 1, 1, c)."""
+    """Gradient of `global_avg_pool2d` with respect to x: dy / (h * w); dy is (n, c) or (n, 1, 1, c)."""
     where = "global_avg_pool2d_grad"
     dx = np.empty(_with_pixels(image_shape(input_shape, "input_shape", where), where), np.float32)
     run(GlobalAvgPoolGrad(tensor(_pooled(dy, dx.shape, where)), tensor(dx)))
@@ -132,12 +153,15 @@ def global_max_pool2d(x: ArrayLike, keepdims: bool = False) -> Array:
 
 
 def global_max_pool2d_grad(dy: ArrayLike, x: ArrayLike) -> Array:
-    """Gradient of `global_max_pool2d` with respect to x: dy, (n, c) or (n, 1, 1, c), goes to the first maximum."""
+    """Gradient of `global_max_pool2d` with respect to x: dy goes to the maximum; (n, c) or (n, 1, 1, c)."""
     where = "global_max_pool2d_grad"
     x = _images(x, f"{where}: x")
     dy = _pooled(dy, x.shape, where)
     arg, dx = np.empty(dy.shape, np.int32), np.empty_like(x)
-    run(GlobalMaxPool(tensor(x), tensor(np.empty_like(dy)), arg), GlobalMaxPoolGrad(tensor(dy), tensor(dx), arg))
+    run(
+        GlobalMaxPool(tensor(x), tensor(np.empty_like(dy)), arg),
+        GlobalMaxPoolGrad(tensor(dy), tensor(dx), arg),
+    )
     return dx
 
 
@@ -155,8 +179,10 @@ def _extreme_grad(dy, x, pool_size, strides, padding, minimum, where) -> Array:
     sizes, y_shape = _windows(x.shape, pool_size, strides, padding, where)
     dy = as_float32(dy, 4, f"{where}: dy", y_shape, IMAGES)
     arg, dx = np.empty(y_shape, np.int32), np.empty_like(x)
-    run(MaxPool(tensor(x), tensor(np.empty_like(dy)), *sizes, arg, minimum=minimum),
-        MaxPoolGrad(tensor(dy), tensor(dx), arg, *sizes))
+    run(
+        MaxPool(tensor(x), tensor(np.empty_like(dy)), *sizes, arg, minimum=minimum),
+        MaxPoolGrad(tensor(dy), tensor(dx), arg, *sizes),
+    )
     return dx
 
 
@@ -170,12 +196,15 @@ def _positions(arg, width: int, pool, strides, pads) -> NDArray[np.int64]:
 
 def _windows(shape, pool_size, strides, padding, where):
     """((pool, strides, pads), shape of the result); every window must hold a pixel of the image."""
-    window = Window.resolve(shape[1:3], pool_size, pool_size if strides is None else strides, padding, 1, where,
-                            "pool_size")
+    window = Window.resolve(
+        shape[1:3], pool_size, pool_size if strides is None else strides, padding, 1, where, "pool_size"
+    )
     pool = window.kh, window.kw
     if any(max(pad) >= size for pad, size in zip(window.pads, pool, strict=True)):
-        raise ValueError(f"{where}: padding {window.pads} must be below the pool_size {pool}, or a window could lie "
-                         f"wholly in padding")
+        raise ValueError(
+            f"{where}: padding {window.pads} must be below the pool_size {pool}, or a window could lie "
+            f"wholly in padding"
+        )
     sizes = pool, (window.sh, window.sw), window.pads
     return sizes, (shape[0], window.oh, window.ow, shape[3])
 

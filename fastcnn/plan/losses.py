@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from fastcnn.kernels import _loss
+from fastcnn.losses import SparseCategoricalCrossentropy
 from fastcnn.plan.builder import Builder
 from fastcnn.plan.operations import Activation, Operation, Softmax, Value
+from fastcnn.utils import compiled_kernel
 
 
 class LossIO:
@@ -40,8 +42,8 @@ def take_final_activation(ops: list[Operation], output: Value, loss) -> tuple[li
     """The operations without a final softmax or sigmoid that the loss computes itself, and the logits."""
     last = output.producer
     fits = (last is not None and not output.consumers and not getattr(loss, "from_logits", True)
-            and ((loss.kernel == "softmax_cross_entropy" and isinstance(last, Softmax) and not last.log)
-                 or (loss.kernel == "sigmoid_cross_entropy" and isinstance(last, Activation)
+            and ((kernel_of(loss) == "softmax_cross_entropy" and isinstance(last, Softmax) and not last.log)
+                 or (kernel_of(loss) == "sigmoid_cross_entropy" and isinstance(last, Activation)
                      and last.kind == "sigmoid")))
     return ([op for op in ops if op is not last], last.x) if fits else (ops, output)
 
@@ -49,8 +51,9 @@ def take_final_activation(ops: list[Operation], output: Value, loss) -> tuple[li
 def add_loss(b: Builder, loss: Any, logits: Value, output: Value, weighted: bool, gradient: bool) -> LossIO:
     """The step that computes the loss of `output`, and with `gradient` the gradient with respect to `logits`."""
     io = LossIO(b.n, output.shape, is_sparse(loss), weighted)
-    fused = logits is not output or getattr(loss, "from_logits", False) or loss.kernel in ("mse", "mae")
-    if loss.kernel is None or not fused:
+    kernel = kernel_of(loss)
+    fused = logits is not output or getattr(loss, "from_logits", False) or kernel in ("mse", "mae")
+    if kernel is None or not fused:
         add_numpy_loss(b, loss, output, io, gradient)
         return io
     x, p = b.buffer(logits), b.buffer(output) if logits is not output else None
@@ -58,16 +61,16 @@ def add_loss(b: Builder, loss: Any, logits: Value, output: Value, weighted: bool
 
     def make():
         words = {"weights": io.weights, "scale": 1.0 / max(1, io.rows), "dx": dx.tensor if dx else None}
-        if loss.kernel in ("mse", "mae"):
-            kernel = _loss.MeanSquaredError if loss.kernel == "mse" else _loss.MeanAbsoluteError
-            return [kernel(x.tensor, io.loss_rows, io.targets, **words)]
+        if kernel in ("mse", "mae"):
+            error = _loss.MeanSquaredError if kernel == "mse" else _loss.MeanAbsoluteError
+            return [error(x.tensor, io.loss_rows, io.targets, **words)]
         words.update(p=p.tensor if p else None, correct=io.correct, label_smoothing=loss.label_smoothing)
-        if loss.kernel == "sigmoid_cross_entropy":
+        if kernel == "sigmoid_cross_entropy":
             return [_loss.SigmoidBinaryCrossEntropy(x.tensor, io.loss_rows, io.targets, **words)]
         return [_loss.SoftmaxCrossEntropy(x.tensor, io.loss_rows, **{"labels" if io.sparse else "targets": io.targets},
                                           **words)]
 
-    io.counts_correct = loss.kernel == "softmax_cross_entropy"
+    io.counts_correct = kernel == "softmax_cross_entropy"
     b.step("loss", make, [x], [buffer for buffer in (p, dx) if buffer])
     b.step("loss total", lambda: [_loss.LossTotal(io.loss_rows, io.totals, io.correct)], [], [], pipelined=False)
     return io
@@ -92,6 +95,11 @@ def add_numpy_loss(b: Builder, loss, output: Value, io: LossIO, gradient: bool) 
     b.python_step("loss", call, [y], [dy] if dy else [], None)
 
 
+def kernel_of(loss) -> str | None:
+    """The fused form of a loss, if it has one."""
+    return compiled_kernel(loss, "per_sample", "gradient", "_value", "_slope")
+
+
 def is_sparse(loss) -> bool:
     """Whether targets are class numbers."""
-    return type(loss).__name__ == "SparseCategoricalCrossentropy" or getattr(loss, "sparse", False)
+    return isinstance(loss, SparseCategoricalCrossentropy) or getattr(loss, "sparse", False)

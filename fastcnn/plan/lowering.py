@@ -22,7 +22,10 @@ class Lowering:
         return op.y
 
     def python(self, layer: Any, inputs: Sequence[Value], shape) -> Value:
-        """A layer that runs its own NumPy code."""
+        """A layer that runs its own NumPy code; it keeps what its backward pass needs, hence once in training."""
+        if self.training and any(op.layer is layer for op in self.ops):
+            raise ValueError(f"{layer.name}: a layer written in NumPy can be called only once in a model that "
+                             f"is trained; make another one for the second place")
         return self.add(Python(inputs, shape, layer, layer.variables))
 
 

@@ -491,7 +491,7 @@ class Python(Operation):
         inputs, y = [b.buffer(x) for x in self.inputs], b.buffer(self.y)
 
         def call():
-            arrays = [x.view for x in inputs]
+            arrays = [x.view.reshape(b.n, *value.shape) for x, value in zip(inputs, self.inputs, strict=True)]
             result = self.layer.forward(arrays if len(arrays) > 1 else arrays[0], b.training)
             y.fill(result, f"{self.layer.name}: forward")
 
@@ -501,7 +501,7 @@ class Python(Operation):
         dy = b.grad(self.y)
         with b.gradients_of(self.inputs) as targets:
             def call():
-                result = self.layer.backward(dy.view)
+                result = self.layer.backward(dy.view.reshape(b.n, *self.y.shape))
                 results = list(result) if isinstance(result, (list, tuple)) else [result]
                 for target, value in zip(targets, results, strict=True):
                     if target is not None:

@@ -19,6 +19,7 @@ from fastcnn.plan.builder import Builder
 from fastcnn.plan.losses import LossIO, add_loss, take_final_activation
 from fastcnn.plan.lowering import lower
 from fastcnn.store import Store
+from fastcnn.utils import compiled_kernel
 
 
 class Plan:
@@ -32,6 +33,7 @@ class Plan:
     def __init__(self, graph: Graph, n: int, store: Store, losses: Sequence[Any] = (), loss_weights=None,
                  optimizer=None, training: bool = False, weighted: bool = False, counter: np.ndarray | None = None):
         self.n, self.store, self.optimizer = n, store, optimizer
+        self.rule = None if optimizer is None else compiled_kernel(optimizer, "step", "update")
         train = optimizer is not None
         ops, inputs, outputs = lower(graph, training or train)
         logits = list(outputs)
@@ -96,12 +98,13 @@ class Plan:
             norm = _optim.SquaredNorm(store.gradients, trainable)
             segments[-1].extend(stages_of([norm]))
             segments += [lambda: self._set_scale(norm.per_variable(len(store.variables))), []]
-        if optimizer.kernel is None:
+        if self.rule is None:
             segments += [self._update_in_numpy, []]
             return
-        self.scalar_names = _optim.rules()[optimizer.kernel][1]
+        self.scalar_names = _optim.rules()[self.rule][1]
         slots = [store.slots[name] for name in optimizer.slots]
-        update = _optim.Update(optimizer.kernel, store.values, store.gradients, slots, self.scalars, trainable, self.scale)
+        update = _optim.Update(self.rule, store.values, store.gradients, slots, self.scalars, trainable,
+                               self.scale)
         segments[-1].extend(stages_of([update]))
 
     def _set_scale(self, squares: np.ndarray) -> None:
@@ -143,12 +146,13 @@ class Plan:
                 self.program.run(first if repack else max(first, self.pack_stages), last)
             else:
                 call()
+        if self.builder.training:
+            self.builder.counter[1] += 1
         if self.optimizer is not None:
             self.optimizer.iterations += 1
-            self.builder.counter[1] += 1
 
     def _refresh_scalars(self) -> None:
-        if self.optimizer.kernel is None:
+        if self.rule is None:
             return
         values = self.optimizer.scalars()
         values.update(rate=values["learning_rate"], clip=self.optimizer.clipvalue or np.inf)

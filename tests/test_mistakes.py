@@ -1,0 +1,262 @@
+"""Common mistakes with models and data: each is an error that names the place, what came, and what to do."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+import fastcnn as fc
+from fastcnn import callbacks, zoo
+from fastcnn import layers as L  # noqa: N812
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((23, 12, 12, 3)).astype(np.float32)
+Y = RNG.integers(0, 5, 23)
+SPARSE = "sparse_categorical_crossentropy"
+
+
+class Double(L.Layer):
+    """A layer in NumPy."""
+
+    def forward(self, x, training):
+        return 2 * x
+
+    def backward(self, dy):
+        return 2 * dy
+
+
+def compiled(model, optimizer="sgd", loss=SPARSE):
+    model.compile(optimizer, loss)
+    return model
+
+
+def flat_net(units=5, activation="softmax"):
+    return fc.Sequential(
+        [L.Flatten(input_shape=(12, 12, 3)), L.Dense(units, activation=activation, name="out")], name="net"
+    )
+
+
+def fit(*data, **words):
+    return compiled(flat_net(), words.pop("optimizer", "sgd"), words.pop("loss", SPARSE)).fit(
+        *data, verbose=0, **words
+    )
+
+
+def compile_with(**words):
+    return lambda: flat_net().compile(**words)
+
+
+def no_super():
+    class Net(fc.Model):
+        def __init__(self):
+            self.out = L.Dense(3)
+
+        def call(self, x):
+            return self.out(x)
+
+    Net().predict(X)
+
+
+def numpy_layer_twice():
+    layer = Double(name="mine")
+    compiled(
+        fc.Sequential([L.Dense(3, input_shape=(3,)), layer, fc.Sequential([layer])]), "sgd", "mse"
+    ).train_on_batch(np.ones((2, 3)), np.ones((2, 3)))
+
+
+WITH_NAN = X.copy()
+WITH_NAN[3, 0, 1, 2] = np.nan
+
+MISTAKES = {
+    "wrong channels": (
+        lambda: fit(X[..., :1], Y),
+        ValueError,
+        r"net\.fit: .*\(None, 12, 12, 3\), got \(23, 12, 12, 1\)",
+    ),
+    "channels first": (lambda: fit(X.transpose(0, 3, 1, 2), Y), ValueError, r"channels come last.*transpose"),
+    "no channel axis": (
+        lambda: compiled(zoo.simple_cnn()).fit(np.zeros((3, 28, 28)), [0, 1, 2]),
+        ValueError,
+        r"add the channel axis: x\[\.\.\., None\]",
+    ),
+    "no batch axis": (lambda: flat_net().predict(X[0]), ValueError, r"batch axis: x\[None\]"),
+    "image below kernel": (
+        lambda: fc.Sequential([L.Conv2D(4, 5, input_shape=(3, 3, 1), name="conv")]),
+        ValueError,
+        r"conv: the window of 5x5 pixels is larger than the image of 3x3.*padding='same'",
+    ),
+    "too many poolings": (
+        lambda: fc.Sequential(
+            [L.MaxPooling2D(2, input_shape=(4, 4, 1)), L.MaxPooling2D(2), L.MaxPooling2D(2, name="last")]
+        ),
+        ValueError,
+        r"last: .*2x2 pixels is larger than the image of 1x1.*fewer pooling layers",
+    ),
+    "label too large": (
+        lambda: fit(X, Y + 1),
+        ValueError,
+        r"label 5 at index \d+ is outside 0\.\.4 \(5 classes\)",
+    ),
+    "label negative": (lambda: fit(X, Y - 1), ValueError, r"label -1 at index \d+ is outside 0\.\.4"),
+    "half a label": (lambda: fit(X, Y + 0.5), ValueError, r"integer class labels, got \d\.5 at index 0"),
+    "labels as text": (
+        lambda: fit(X, Y.astype(str)),
+        TypeError,
+        "integer class labels, got an array of dtype <U",
+    ),
+    "one-hot for sparse": (
+        lambda: fit(X, np.eye(5)[Y]),
+        ValueError,
+        "one-hot targets belong to.*'categorical_",
+    ),
+    "labels for one-hot": (
+        lambda: fit(X, Y, loss="categorical_crossentropy"),
+        ValueError,
+        r"use loss='sparse_categorical_crossentropy', or fastcnn\.utils\.to_categorical\(y, 5\)",
+    ),
+    "NaN in x": (lambda: fit(WITH_NAN, Y), ValueError, r"x holds nan at \(3, 0, 1, 2\).*nan_to_num"),
+    "infinity in x": (
+        lambda: fit(np.where(np.isnan(WITH_NAN), -np.inf, X), Y),
+        ValueError,
+        r"x holds -inf at \(3, 0",
+    ),
+    "NaN in y": (
+        lambda: fit(X, np.full((23, 5), np.nan), loss="mse"),
+        ValueError,
+        r"finite, got nan at index \(0, 0\)",
+    ),
+    "object array": (
+        lambda: fit(np.array([None] * 23), Y),
+        TypeError,
+        "x must hold real numbers, got dtype object",
+    ),
+    "images in a list": (lambda: fit(list(X), Y), ValueError, r"expected 1 array, got 23; .*numpy\.stack"),
+    "complex x": (lambda: fit(X.astype(complex), Y), TypeError, "real numbers, got dtype complex128"),
+    "y too short": (lambda: fit(X, Y[:20]), ValueError, "same number of samples, but x has 23, y has 20"),
+    "y a number": (lambda: fit(X, 3), ValueError, "y must be an array.*got a single value"),
+    "y missing": (lambda: fit(X), ValueError, "y is missing; give the targets after x"),
+    "no samples": (lambda: fit(X[:0], Y[:0]), ValueError, r"net\.fit: the data holds no samples"),
+    "no samples to test": (
+        lambda: compiled(flat_net()).evaluate(X[:0], Y[:0]),
+        ValueError,
+        "the data holds no samples",
+    ),
+    "empty batch": (
+        lambda: compiled(flat_net()).train_on_batch(X[:0], Y[:0]),
+        ValueError,
+        "the batch holds no samples",
+    ),
+    "generator read twice": (
+        lambda: fit(iter([(X, Y)]), epochs=2),
+        ValueError,
+        "epoch 2 .*generator.*only once",
+    ),
+    "batches of one": (lambda: fit(iter([X])), ValueError, r"every batch must be \(x, y\)"),
+    "y beside batches": (
+        lambda: fit(iter([(X, Y)]), Y),
+        ValueError,
+        "y cannot be given when x yields the batches",
+    ),
+    "unknown optimizer": (
+        compile_with(optimizer="adm", loss="mse"),
+        ValueError,
+        "unknown optimizer 'adm'.*'adam'",
+    ),
+    "unknown loss": (
+        compile_with(loss="categorical_crossentropi"),
+        ValueError,
+        "Did you mean 'categorical_crossen",
+    ),
+    "unknown metric": (compile_with(loss="mse", metrics=["acuracy"]), ValueError, "Did you mean 'accuracy'"),
+    "metrics not a list": (
+        compile_with(loss="mse", metrics="accuracy"),
+        TypeError,
+        r"metrics must be a list.*\['acc",
+    ),
+    "unknown activation": (
+        lambda: L.Dense(3, activation="rleu", name="d"),
+        ValueError,
+        "d: unknown.*mean 'relu'",
+    ),
+    "unknown layer name": (
+        lambda: flat_net().get_layer("uot"),
+        ValueError,
+        "unknown layer 'uot'. Did you mean 'out'",
+    ),
+    "not compiled": (lambda: flat_net().fit(X, Y), ValueError, "net must be compiled first"),
+    "no loss": (lambda: fit(X, Y, loss=None), ValueError, "without a loss"),
+    "losses for outputs": (lambda: fit(X, Y, loss=["mse", "mse"]), ValueError, "the model has 1 outputs"),
+    "batch size 0": (lambda: fit(X, Y, batch_size=0), ValueError, "batch_size must be at least 1, got 0"),
+    "batch size 1.5": (lambda: fit(X, Y, batch_size=1.5), TypeError, "batch_size must be an int, got 1.5"),
+    "split of 1": (
+        lambda: fit(X, Y, validation_split=1.0),
+        ValueError,
+        r"validation_split must be in \[0, 1\)",
+    ),
+    "tiny split": (lambda: fit(X, Y, validation_split=0.999), ValueError, "leaves no samples to train on"),
+    "callback class": (lambda: fit(X, Y, callbacks=[callbacks.History]), TypeError, r"write History\(\)"),
+    "sample_weight short": (
+        lambda: fit(X, Y, sample_weight=[1, 2]),
+        ValueError,
+        "sample_weight must be 23 numbers",
+    ),
+    "class_weight word": (
+        lambda: fit(X, Y, class_weight="balanced"),
+        TypeError,
+        "class_weight must be a dict",
+    ),
+    "layer class": (
+        lambda: fc.Sequential([L.Flatten]),
+        TypeError,
+        r"expected a layer.*write Flatten\(\.\.\.\)",
+    ),
+    "no super().__init__": (
+        no_super,
+        AttributeError,
+        r"Net\.__init__ must call super\(\)\.__init__\(\) first",
+    ),
+    "two inputs for a stack": (
+        lambda: fc.Sequential([L.Dense(3)], name="net").predict([X, X]),
+        ValueError,
+        "net: a stack of layers has one input, got a list of 2",
+    ),
+    "NumPy layer twice": (
+        numpy_layer_twice,
+        ValueError,
+        "mine: a layer written in NumPy can be called only once",
+    ),
+    "disconnected graph": (
+        lambda: fc.Model(fc.Input((3,)), L.Dense(2)(fc.Input((3,)))),
+        ValueError,
+        "not among the model's inputs",
+    ),
+    "arrays as inputs": (lambda: fc.Model(X, X), TypeError, "inputs must be symbolic tensors"),
+    "wrong weights": (
+        lambda: flat_net().set_weights([np.zeros((2, 2)), np.zeros(5)]),
+        ValueError,
+        r"out/kernel has shape \(432, 5\), got \(2, 2\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_explained(name):
+    make, error, message = MISTAKES[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the explanation comes as an error, not as a warning of NumPy's
+        with pytest.raises(error) as caught:
+            make()
+    assert re.search(message, str(caught.value)), str(caught.value)
+
+
+def test_a_refused_fit_leaves_the_model_unchanged():
+    model = compiled(flat_net())
+    before = model.get_weights()
+    for x, y in ((X, Y + 1), (WITH_NAN, Y), (X[:-1], Y)):
+        with pytest.raises(ValueError, match="fit"):
+            model.fit(x, y, verbose=0)
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+    assert model.optimizer.iterations == 0
