@@ -31,7 +31,8 @@ ISAS = {"x86_64": X86, "AMD64": X86, "aarch64": ARM64, "arm64": ARM64}
 # -O2: at -O3 gcc may move a tile's accumulators from registers to the stack.
 C_FLAGS = ["-O2", "-g0", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
 # -O1: with the sanitizers' checks in every tile, -O2 takes minutes for AVX-512.
-SANITIZE = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
+SANITIZE = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined",
+            "-fno-omit-frame-pointer"]
 
 CYTHON = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
           "initializedcheck": False, "embedsignature": True}
