@@ -416,7 +416,8 @@ class Trainer:
               for a, t in zip(as_list(x, len(inputs), f"{where}: x"), inputs, strict=True)]
         n = check_lengths(xs, [f"x[{i}]" for i in range(len(xs))], where)
         results = [np.empty((n, *t.sample_shape), np.float32) for t in self.graph.outputs]
-        calls = CallbackList(None, verbose=verbose, model=self, params={"steps": -(-n // batch_size), "verbose": verbose})
+        params = {"steps": -(-n // batch_size), "verbose": verbose}
+        calls = CallbackList(None, verbose=verbose, model=self, params=params)
         calls.on_predict_begin()
         packed = set()  # plans that have seen these weights
         for step, (first, last) in enumerate(slices(n, batch_size)):
