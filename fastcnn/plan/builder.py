@@ -4,7 +4,8 @@ Three decisions are made here, all from shapes alone, so that results never depe
 
 * Consecutive steps whose items are images are chained into one *stage*: a thread carries a chunk of images through
   all of them while they sit in its L2 cache. A step that wants all images at once (a dense layer, a weight gradient
-  too large to copy) is a stage of its own, cut by output channels or input channels. Every stage ends in a barrier.
+  too large to copy) is a stage of its own, cut by output channels or input channels. A stage waits for the
+  one before it.
 * A buffer that lives and dies inside one chained stage is *local*: each thread has room for one chunk of it. All
   others have room for the whole batch.
 * Weight gradients in a chained stage are summed per group of images, and the groups' sums added in order.
