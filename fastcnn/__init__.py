@@ -1,7 +1,12 @@
 """fastcnn: convolutional neural networks trained on the CPU, near the limit of the machine."""
 
 from importlib import import_module
+from pkgutil import extend_path
 from typing import TYPE_CHECKING
+
+# In a checkout that was installed but not built in place, `python -m fastcnn` finds this folder first; the compiled
+# modules are then those of the installed package.
+__path__ = extend_path(__path__, __name__)
 
 from fastcnn import (
     callbacks,

@@ -1,6 +1,9 @@
 """The compiled engine: kernel tables, drivers and the executor."""
 
 import os
+from pkgutil import extend_path
+
+__path__ = extend_path(__path__, __name__)  # as in the package above: compiled modules may lie in the installed one
 
 # How long an idle OpenMP thread spins before it sleeps. libgomp reads this when it is loaded, which is here unless
 # another library has brought it already. Its default of several milliseconds burns processor time that busy machines
