@@ -272,8 +272,8 @@ def run_layer(layer: Layer, inputs: Sequence[Any], training: bool) -> np.ndarray
     """One forward pass of a single layer on arrays."""
     arrays = [as_float32(x, np.ndim(x), f"{layer.name}: input") for x in inputs]
     symbolic = [SymbolicTensor((None, *a.shape[1:])) for a in arrays]
-    output = layer(symbolic if len(symbolic) > 1 else symbolic[0])
-    return Model(symbolic if len(symbolic) > 1 else symbolic[0], output, name=f"{layer.name} alone")._forward(arrays, training)
+    argument = symbolic if len(symbolic) > 1 else symbolic[0]
+    return Model(argument, layer(argument), name=f"{layer.name} alone")._forward(arrays, training)
 
 
 def load_model(path, custom_objects: dict[str, Any] | None = None) -> Model:

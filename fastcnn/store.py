@@ -38,15 +38,12 @@ class Store:
     def gradient_views(self) -> dict[Variable, np.ndarray]:
         return {v: self.view(self.gradients, v) for v in self.variables}
 
-    def adopt(self) -> bool:
-        """Make every variable's value a view of `values`; whether any was elsewhere."""
-        moved = False
+    def adopt(self) -> None:
+        """Make every variable's value a view of `values`, keeping what it holds now."""
         for variable, view in self.views.items():
             if variable.value is not view:
                 view[...] = variable.value
                 variable.value = view
-                moved = True
-        return moved
 
     def segments(self) -> list[tuple[int, int, int, bool]]:
         """(offset, length, number, decays) of the trainable variables."""

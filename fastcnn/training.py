@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from fastcnn.data import Dataset
 from fastcnn.kernels import _cpu
 from fastcnn.layers.base import Variable
 from fastcnn.plan.plan import Plan
+from fastcnn.sources import ArraySource, IterableSource, Source, is_arrays
 from fastcnn.store import Store
 
 # Plans kept for reuse: the usual and the last, smaller batch, for training, testing and predicting.
@@ -88,7 +89,7 @@ class Trainer:
         self._compiled: tuple[Any, Any, Any] | None = None
         self._store: Store | None = None
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
-        self._packed: dict[Any, Any] = {}
+        self._lock = threading.RLock()  # a plan has one set of buffers: Python threads take turns
         self._dropout_counter = np.zeros(2, np.uint64)
 
     # -- compile
@@ -157,7 +158,6 @@ class Trainer:
 
     def _reset_plans(self) -> None:
         self._plans.clear()
-        self._packed.clear()
 
     def _plan(self, kind: str, n: int, weighted: bool = False) -> Plan:
         """The plan for a batch of n: kind is 'predict', 'predict_training', 'test' or 'train'."""
@@ -184,8 +184,8 @@ class Trainer:
         if self._store is None or self._store.variables != variables:
             self._store = Store(variables)
             self._reset_plans()
-        elif self._store.adopt():
-            self._packed.clear()
+        else:
+            self._store.adopt()
         return self._store
 
     def slot_views(self) -> dict[str, dict[Variable, np.ndarray]]:
@@ -232,10 +232,11 @@ class Trainer:
             return outputs if self._many_outputs else outputs[0]
         if training and not self._dropout_counter.any():
             self._dropout_counter[0] = random.next_seed()
-        plan = self._plan("predict_training" if training else "predict", n)
-        self._point(plan, xs)
-        plan.run()
-        outputs = [output.copy() for output in plan.outputs]
+        with self._lock:
+            plan = self._plan("predict_training" if training else "predict", n)
+            self._point(plan, xs)
+            plan.run()
+            outputs = [output.copy() for output in plan.outputs]
         return outputs if self._many_outputs else outputs[0]
 
     def _batch(self, x, y, where: str):
@@ -281,12 +282,13 @@ class Trainer:
         n = samples.stop - samples.start if is_slice else len(samples)
         if n == 0:
             return
-        plan = self._plan(kind, n, weights is not None)
-        self._point(plan, xs, None if is_slice else samples, samples.start if is_slice else 0)
-        self._give_targets(plan, ys, samples, weights)
-        penalty = self._penalty()
-        plan.run()
-        averages.add(plan, penalty, None if weights is None else weights[samples])
+        with self._lock:
+            plan = self._plan(kind, n, weights is not None)
+            self._point(plan, xs, None if is_slice else samples, samples.start if is_slice else 0)
+            self._give_targets(plan, ys, samples, weights)
+            penalty = self._penalty()
+            plan.run()
+            averages.add(plan, penalty, None if weights is None else weights[samples])
 
     # -- fit
 
@@ -346,7 +348,7 @@ class Trainer:
         return averages.logs()
 
     def _source(self, x, y, batch_size, shuffle, split, class_weight, sample_weight, where) -> Source:
-        if isinstance(x, Dataset) or not _is_arrays(x):
+        if isinstance(x, Dataset) or not is_arrays(x):
             for name, given in (("y", y), ("sample_weight", sample_weight), ("class_weight", class_weight)):
                 if given is not None:
                     raise ValueError(f"{where}: {name} cannot be given when x yields the batches")
@@ -361,7 +363,7 @@ class Trainer:
 
     def _validation(self, source, validation_data, split, where) -> Source | None:
         if validation_data is not None:
-            if isinstance(validation_data, Dataset) or not _is_arrays(validation_data):
+            if isinstance(validation_data, Dataset) or not is_arrays(validation_data):
                 return IterableSource(self, validation_data, f"{where}: validation_data")
             if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
                 raise ValueError(f"{where}: validation_data must be (x, y), (x, y, sample_weight) or a Dataset")
@@ -402,7 +404,7 @@ class Trainer:
         """The outputs for all samples: an array, or a list of arrays for several outputs."""
         where = f"{self.name}.predict"
         batch_size = check_count(batch_size, "batch_size", where)
-        if isinstance(x, Dataset) or not _is_arrays(x):
+        if isinstance(x, Dataset) or not is_arrays(x):
             parts = [self.predict(batch[0] if isinstance(batch, tuple) else batch, batch_size) for batch in x]
             if not parts:
                 raise ValueError(f"{where}: the data holds no samples")
@@ -414,89 +416,19 @@ class Trainer:
               for a, t in zip(as_list(x, len(inputs), f"{where}: x"), inputs, strict=True)]
         n = check_lengths(xs, [f"x[{i}]" for i in range(len(xs))], where)
         results = [np.empty((n, *t.sample_shape), np.float32) for t in self.graph.outputs]
-        calls = CallbackList(None, verbose=verbose, model=self, params={"steps": -(-n // batch_size), "verbose": verbose})
+        params = {"steps": -(-n // batch_size), "verbose": verbose}
+        calls = CallbackList(None, verbose=verbose, model=self, params=params)
         calls.on_predict_begin()
-        packed = set()
+        packed = set()  # plans that have seen these weights
         for step, (first, last) in enumerate(slices(n, batch_size)):
-            plan = self._plan("predict", last - first)
-            self._point(plan, xs, None, first)
-            plan.run(repack=plan not in packed)
-            packed.add(plan)
-            for result, output in zip(results, plan.outputs, strict=True):
-                result[first:last] = output
+            with self._lock:
+                plan = self._plan("predict", last - first)
+                self._point(plan, xs, None, first)
+                plan.run(repack=plan not in packed)
+                packed.add(plan)
+                for result, output in zip(results, plan.outputs, strict=True):
+                    result[first:last] = output
             if calls.has_batch_hooks:
                 calls.on_predict_batch_end(step)
         calls.on_predict_end()
         return results if self._many_outputs else results[0]
-
-
-class Source:
-    """Where batches come from: `batches()` yields (inputs, targets, samples, weights), samples being a slice or
-    indices into the arrays."""
-
-    batch_size = 0
-    steps: int | None = None
-
-    def batches(self):
-        raise NotImplementedError
-
-    def split_off(self, fraction: float) -> Source:
-        raise ValueError("validation_split needs arrays; give validation_data")
-
-
-class ArraySource(Source):
-    """Arrays in memory, shuffled anew for every pass; `test_weights` are those of samples held back."""
-
-    def __init__(self, xs, ys, weights, batch_size: int, shuffle: bool, test_weights=None):
-        self.xs, self.ys, self.weights, self.test_weights = xs, ys, weights, test_weights
-        self.batch_size, self.shuffle = batch_size, bool(shuffle)
-        self.first, self.last = 0, len(xs[0])
-
-    @property
-    def steps(self) -> int:
-        return -(-(self.last - self.first) // self.batch_size)
-
-    def batches(self):
-        order = None
-        if self.shuffle:
-            order = random.generator().permutation(np.arange(self.first, self.last, dtype=np.intp))
-        for first, last in slices(self.last - self.first, self.batch_size):
-            samples = slice(self.first + first, self.first + last) if order is None else order[first:last]
-            yield self.xs, self.ys, samples, self.weights
-
-    def split_off(self, fraction: float) -> ArraySource:
-        """The last `fraction` of the samples, before any shuffling, as a source of their own."""
-        rest = ArraySource(self.xs, self.ys, self.test_weights, self.batch_size, False)
-        self.last = rest.first = int(self.last * (1 - fraction))
-        if self.last == 0 or rest.first == rest.last:
-            raise ValueError(f"validation_split={fraction} leaves no samples to train on, or none to validate with")
-        return rest
-
-
-class IterableSource(Source):
-    """Any iterable of (x, y) or (x, y, sample_weight) batches."""
-
-    def __init__(self, model: Trainer, iterable: Iterable[Any], where: str):
-        self.model, self.iterable, self.where = model, iterable, where
-        self.batch_size = getattr(iterable, "batch_size", 32)
-        self.steps = len(iterable) if hasattr(iterable, "__len__") else None
-
-    def batches(self):
-        for batch in self.iterable:
-            if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
-                raise ValueError(f"{self.where}: every batch must be (x, y) or (x, y, sample_weight), got "
-                                 f"{type(batch).__name__}")
-            xs, ys = self.model._batch(batch[0], batch[1], self.where)
-            weights = sample_weights(batch[2] if len(batch) == 3 else None, None, ys[0], len(xs[0]), self.where)
-            yield xs, ys, slice(0, len(xs[0])), weights
-
-
-def _is_arrays(x) -> bool:
-    """Whether x is an array, or a list of arrays or numbers, rather than something that yields batches."""
-    return (hasattr(x, "__array__") or isinstance(x, (tuple, int, float, str)) or x is None
-            or (isinstance(x, list) and not _is_list_of_batches(x)))
-
-
-def _is_list_of_batches(x) -> bool:
-    """Whether a list holds tuples of arrays: the rows of a table are tuples of numbers."""
-    return bool(x) and all(isinstance(batch, tuple) and batch and np.ndim(batch[0]) > 0 for batch in x)

@@ -9,7 +9,6 @@ import sys
 
 import numpy as np
 import pytest
-from fastcnn.kernels._executor import run_op
 
 from bench.engine import prepare
 from bench.rows import Row, table
@@ -20,6 +19,7 @@ from bench.versus.nets import NETS, Conv, Dense, Flatten, MaxPool, Net
 from bench.versus.report import Result
 from fastcnn import ops, reference
 from fastcnn.kernels import _cpu
+from fastcnn.kernels._executor import run_op
 from fastcnn.kernels._probe import CopyLoop, FmaLoop
 from fastcnn.kernels.probe import FmaProbe, copy_bandwidth
 

@@ -1,9 +1,9 @@
 """Runs ops: the only place that opens a parallel region.
 
-A program is a list of stages with a barrier after each. A stage cuts its items into groups; a group goes to one
-thread, which walks it in chunks and runs all ops of the stage on a chunk before it takes the next, so that the
-chunk stays in its cache. Groups and chunks follow from shapes alone, never from the number of threads: that is
-why results are the same bits on any number of them.
+A program is a list of stages, each of which waits for those before it to be complete. A stage cuts its items into
+groups; a group goes to one thread, which walks it in chunks and runs all ops of the stage on a chunk before it takes
+the next, so that the chunk stays in its cache. Groups and chunks follow from shapes alone, never from the number of
+threads: that is why results are the same bits on any number of them.
 """
 
 from cython.parallel cimport parallel, threadid
@@ -18,34 +18,21 @@ cdef extern from *:
     """
     #include <sched.h>
 
-    /* Threads that wait for each other. Waiting is a short spin, for the usual case that all arrive together, then
-       giving the processor away: a neighbour may need it to let the last thread arrive. (The OpenMP barrier spins
-       for milliseconds first; on a busy machine that made a step ten times slower.) */
-    typedef struct { int arrived, round; } fc_barrier_t;
-    #ifdef _OPENMP
-    #include <omp.h>
-    static inline int fc_team(void) { return omp_get_num_threads(); } /* may be fewer than asked for */
-    #else
-    static inline int fc_team(void) { return 1; }
-    #endif
     #if defined(__x86_64__)
     #define FC_PAUSE() __builtin_ia32_pause()
     #else
     #define FC_PAUSE() ((void)0)
     #endif
-    static inline void fc_wait(fc_barrier_t *b, int threads)
+    /* Wait until *done reaches `all`: a short spin, for the usual case that all threads end together, then giving
+       the processor away: on a busy machine the thread that is waited for may need it. */
+    static inline void fc_wait(const ptrdiff_t *done, ptrdiff_t all)
     {
-        const int round = __atomic_load_n(&b->round, __ATOMIC_ACQUIRE);
-        if (__atomic_add_fetch(&b->arrived, 1, __ATOMIC_ACQ_REL) == threads) {
-            __atomic_store_n(&b->arrived, 0, __ATOMIC_RELAXED);
-            __atomic_store_n(&b->round, round + 1, __ATOMIC_RELEASE);
-            return;
-        }
-        for (int i = 0; __atomic_load_n(&b->round, __ATOMIC_ACQUIRE) == round; i++) {
+        for (int i = 0; __atomic_load_n(done, __ATOMIC_ACQUIRE) < all; i++) {
             if (i < 2000) FC_PAUSE();
             else sched_yield();
         }
     }
+    static inline void fc_done(ptrdiff_t *done) { __atomic_fetch_add(done, 1, __ATOMIC_RELEASE); }
     static inline ptrdiff_t fc_take(ptrdiff_t *next) { return __atomic_fetch_add(next, 1, __ATOMIC_RELAXED); }
 
     /* Denormals to zero for this thread while it runs kernels; the caller's mode comes back afterwards. */
@@ -68,10 +55,8 @@ cdef extern from *:
     static inline void fc_restore_mode(unsigned long old) { (void)old; }
     #endif
     """
-    ctypedef struct fc_barrier_t:
-        int arrived, round
-    void fc_wait(fc_barrier_t *b, int threads) noexcept nogil
-    int fc_team() noexcept nogil
+    void fc_wait(const Py_ssize_t *done, Py_ssize_t all) noexcept nogil
+    void fc_done(Py_ssize_t *done) noexcept nogil
     Py_ssize_t fc_take(Py_ssize_t *next) noexcept nogil
     unsigned long fc_float_mode() noexcept nogil
     void fc_restore_mode(unsigned long old) noexcept nogil
@@ -84,8 +69,8 @@ cdef struct op_entry:
 cdef struct stage_entry:
     op_entry *ops
     Py_ssize_t n_ops
-    Py_ssize_t items, group, chunk
-    Py_ssize_t next  # the next group to hand out
+    Py_ssize_t items, group, chunk, groups
+    Py_ssize_t next, done  # the next group to hand out; groups completed
     bint barrier
 
 
@@ -102,23 +87,25 @@ cdef void run_group(const stage_entry *stage, Py_ssize_t index, fc_task *task) n
         begin = task.end
 
 
-cdef void run_stages(stage_entry *stages, Py_ssize_t n, char *memory, Py_ssize_t scratch,
-                     fc_barrier_t *barrier) noexcept nogil:
+cdef void run_stages(stage_entry *stages, Py_ssize_t n, char *memory, Py_ssize_t scratch) noexcept nogil:
+    """What each thread does. It waits for work to be complete, never for other threads to arrive: one that the
+    system has put aside holds up nothing but the group it was working on."""
     cdef fc_task task
-    cdef Py_ssize_t s, group, groups
+    cdef Py_ssize_t s, group, waited = 0
     cdef unsigned long mode = fc_float_mode()
-    cdef int threads = fc_team()
     task.scratch = memory
     task.local = memory + scratch
     for s in range(n):
-        groups = (stages[s].items + stages[s].group - 1) // stages[s].group
         while True:
             group = fc_take(&stages[s].next)
-            if group >= groups:
+            if group >= stages[s].groups:
                 break
             run_group(&stages[s], group, &task)
+            fc_done(&stages[s].done)
         if stages[s].barrier:
-            fc_wait(barrier, threads)
+            while waited <= s:
+                fc_wait(&stages[waited].done, stages[waited].groups)
+                waited += 1
     fc_restore_mode(mode)
 
 
@@ -141,10 +128,10 @@ class Stage:
 cdef class Program:
     """Stages compiled into flat C arrays; `run` allocates nothing once the thread count has settled."""
 
-    cdef stage_entry *stages
+    cdef stage_entry *entries
     cdef op_entry *ops
     cdef readonly Py_ssize_t n_stages, scratch, local, groups
-    cdef readonly list stages_
+    cdef readonly list stages
     cdef object memory
     cdef Py_ssize_t memory_threads
 
@@ -152,15 +139,15 @@ cdef class Program:
         cdef Py_ssize_t s, i, k = 0
         cdef Op op
         self.n_stages = len(stages)
-        self.stages = <stage_entry *>calloc(max(1, self.n_stages), sizeof(stage_entry))
+        self.entries = <stage_entry *>calloc(max(1, self.n_stages), sizeof(stage_entry))
         self.ops = <op_entry *>calloc(max(1, sum(len(stage.ops) for stage in stages)), sizeof(op_entry))
-        if self.stages == NULL or self.ops == NULL:
+        if self.entries == NULL or self.ops == NULL:
             raise MemoryError("Program: no memory for the plan")
         for s, stage in enumerate(stages):
-            self.stages[s].ops = self.ops + k
-            self.stages[s].n_ops = len(stage.ops)
-            self.stages[s].items, self.stages[s].group, self.stages[s].chunk = stage.items, stage.group, stage.chunk
-            self.stages[s].barrier = stage.barrier
+            self.entries[s].ops = self.ops + k
+            self.entries[s].n_ops = len(stage.ops)
+            self.entries[s].items, self.entries[s].group, self.entries[s].chunk = stage.items, stage.group, stage.chunk
+            self.entries[s].groups, self.entries[s].barrier = stage.groups, stage.barrier
             self.groups = max(self.groups, stage.groups)
             for i, op in enumerate(stage.ops):
                 self.ops[k + i].run = op.run
@@ -169,10 +156,10 @@ cdef class Program:
             k += len(stage.ops)
         self.scratch = (self.scratch + 63) // 64 * 64
         self.local = (local + 63) // 64 * 64
-        self.stages_ = list(stages)
+        self.stages = list(stages)
 
     def __dealloc__(self):
-        free(self.stages)
+        free(self.entries)
         free(self.ops)
 
     cdef char *reserve(self, Py_ssize_t threads):
@@ -193,13 +180,11 @@ cdef class Program:
         cdef int threads = min(<Py_ssize_t>_cpu.get_num_threads(), max(<Py_ssize_t>1, self.groups))
         cdef char *memory = self.reserve(threads)
         cdef Py_ssize_t scratch = self.scratch, size = (self.scratch + self.local + 128) // 64 * 64
-        cdef stage_entry *stages = self.stages + first
+        cdef stage_entry *stages = self.entries + first
         for s in range(n):
-            stages[s].next = 0
-        cdef fc_barrier_t barrier
-        barrier.arrived, barrier.round = 0, 0
+            stages[s].next = stages[s].done = 0
         with nogil, parallel(num_threads=threads):
-            run_stages(stages, n, memory + threadid() * size, scratch, &barrier)
+            run_stages(stages, n, memory + threadid() * size, scratch)
 
 
 def run_op(Op op):

@@ -97,7 +97,8 @@ class Layer:
 
     def __setattr__(self, key, value):
         if key == "trainable" and not isinstance(value, (bool, np.bool_)):
-            raise TypeError(f"{getattr(self, 'name', type(self).__name__)}: trainable must be True or False, got {value!r}")
+            where = getattr(self, "name", type(self).__name__)
+            raise TypeError(f"{where}: trainable must be True or False, got {value!r}")
         super().__setattr__(key, value)
 
     # -- building

@@ -15,7 +15,7 @@ from fastcnn.kernels._op import Op, Tensor
 # Groups of items that threads take one at a time: enough to share evenly.
 GROUPS = 16
 # Partial weight gradients: groups of images that are summed apart, as many as this much memory holds.
-PARTIAL_BYTES = 16 << 20
+PARTIAL_BYTES = 5 << 20
 # Input channels that make one unit of work, where a weight gradient is cut by them instead.
 SLICE_CHANNELS = 64
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.graph import Graph
-from fastcnn.kernels import _eltwise, _optim
+from fastcnn.kernels import _optim
 from fastcnn.kernels._executor import Program, Stage
 from fastcnn.kernels._load import Load
 from fastcnn.plan.builder import Builder
