@@ -19,6 +19,7 @@ class Program:
     scratch: int
     local: int
     groups: int
+    stages: list[Stage]
     def __init__(self, stages: Sequence[Stage], local: int = 0) -> None: ...
     def run(self, first: int = 0, last: int | None = None) -> None: ...
 
