@@ -6,7 +6,7 @@ import operator
 
 import numpy as np
 
-_generator = np.random.default_rng()
+_generator: np.random.Generator | None = None  # made when first asked for: numpy.random is slow to import
 
 
 def seed(n: int) -> None:
@@ -33,9 +33,12 @@ def seed(n: int) -> None:
 
 def generator() -> np.random.Generator:
     """Return the global generator (ask again after `seed`, which replaces it)."""
+    global _generator
+    if _generator is None:
+        _generator = np.random.default_rng()
     return _generator
 
 
 def next_seed() -> int:
     """Draw an unsigned 64-bit seed for an independent stream, such as one dropout layer's."""
-    return int(_generator.integers(2**64, dtype=np.uint64))
+    return int(generator().integers(2**64, dtype=np.uint64))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +35,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     and the temporary one is removed. A symbolic link keeps pointing to the file that is replaced.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".fastcnn-{uuid.uuid4().hex}.tmp")
+    temporary = target.with_name(f".fastcnn-{os.urandom(16).hex()}.tmp")
     try:
         yield temporary
         with open(temporary, "rb+") as file:

@@ -158,13 +158,6 @@ class Layer:
     def check_input(self, input_shape) -> None:
         """Raise ValueError for an input shape that this layer cannot take."""
 
-    def expect_rank(self, input_shape, rank: int, axes: str) -> None:
-        """ValueError unless the input has `rank` axes, batch included."""
-        if isinstance(input_shape, list):
-            raise ValueError(f"{self.name}: expected one input, got {len(input_shape)}")
-        if len(input_shape) != rank:
-            raise ValueError(f"{self.name}: expected an input of shape {axes}, got {input_shape}")
-
     # -- running
 
     def lower(self, plan: Lowering, *inputs: Value) -> Value:

@@ -119,7 +119,6 @@ class Step:
 class PartialGradient:
     """The partial sums that one weight-gradient step writes, one row per group of images."""
 
-    builder: Builder
     variables: list[Any]
     rows: int = 1
     arrays: dict[Any, np.ndarray] = field(default_factory=dict)
@@ -267,8 +266,8 @@ class Builder:
             self.packs.append(PackWeights(weights))
         return lambda: weights
 
-    def partial_gradients(self, kernel, bias, whole=False) -> PartialGradient:
-        partial = PartialGradient(self, [kernel, bias])
+    def partial_gradients(self, kernel, bias) -> PartialGradient:
+        partial = PartialGradient([kernel, bias])
         self.partials.append(partial)
         return partial
 

@@ -174,7 +174,7 @@ class Conv(Operation):
     def weight_grad(self, b, conv, dz):
         x = b.buffer(self.x)
         by_channels = conv.groups == 1 and (self.is_dense or self.weight_bytes > b.large_weights)
-        parts = b.partial_gradients(self.kernel, self.bias, whole=by_channels)
+        parts = b.partial_gradients(self.kernel, self.bias)
 
         def make():
             dw, db = parts()
