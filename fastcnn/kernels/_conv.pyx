@@ -50,6 +50,7 @@ cdef struct panel_t:
     Py_ssize_t extent              # input rows that one output row reaches
     Py_ssize_t ph, pw              # PADDED: rows of a full band and columns, per image, in scratch
     Py_ssize_t taps, depth
+    Py_ssize_t run                 # so many consecutive k lie side by side in memory
     const int *tap_row
     const int *tap_col
     const int *xoff
@@ -172,6 +173,9 @@ cdef class Panel:
             start = t * p.width if p.mode == _IM2COL else row[t] * row_pitch + col[t] * pitch
             for c in range(p.width):
                 koff[t * p.width + c] = <int>(start + c)
+        p.run = p.width
+        while p.run < p.depth and koff[p.run] == koff[0] + p.run:
+            p.run += p.width
         p.xoff, p.tap_row, p.tap_col, p.koff = table_address(xoff), row, col, koff
         return xoff, tables
 
@@ -528,7 +532,7 @@ cdef struct weight_grad_t:
 
 cdef void outer_rows(const weight_grad_t *g, const float *x, const int *koff, Py_ssize_t rows, const float *dy,
                      Py_ssize_t pixels, int accumulate, float *dw) noexcept nogil:
-    """`rows` consecutive rows of dW, in tiles of nearly equal height.
+    """Some consecutive rows of dW, in tiles of nearly equal height.
 
     Rows outside, columns inside: a tile's few channels of x, one line per pixel and far apart, are then in the
     first-level cache for all blocks of columns but the first.
@@ -555,6 +559,7 @@ cdef void grad_panel(const weight_grad_t *g, const fc_task *task, Py_ssize_t n, 
     """Adds one panel's share to the rows of dW that channels [c0, c0 + c) of each group have."""
     cdef const panel_t *p = &g.panel
     cdef Py_ssize_t group, t, oc = g.groups * g.outputs, pixels = images * band * p.cols
+    cdef Py_ssize_t stretch = p.run if 2 * p.run >= table().mr else p.depth  # tiles like their rows side by side
     cdef const float *dy = fc_image(&g.dy, task, n) + row * g.dy.row
     cdef const float *x
     cdef float *dw
@@ -562,7 +567,11 @@ cdef void grad_panel(const weight_grad_t *g, const fc_task *task, Py_ssize_t n, 
         dw = g.dw + part * g.dw_part + c0 * oc + group * g.outputs
         x = load_panel(p, task, n, images, row, band, group * g.inner + c0, c, <float *>task.scratch)
         if c == g.inner:
-            outer_rows(g, x, p.koff, p.depth, dy + group * g.outputs, pixels, accumulate, dw)
+            t = 0
+            while t < p.depth:
+                outer_rows(g, x, p.koff + t, min(stretch, p.depth - t), dy + group * g.outputs, pixels, accumulate,
+                           dw + t * oc)
+                t += stretch
         else:
             for t in range(p.taps):
                 outer_rows(g, x, p.koff + t * p.width, c, dy, pixels, accumulate, dw + t * g.inner * oc)

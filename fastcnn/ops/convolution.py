@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,7 +19,6 @@ from fastcnn.ops._engine import SLICE_CHANNELS, bands, run, sum_over_images, ten
 ALGORITHMS = ("auto", "direct", "im2col")
 
 # Weight gradients of more bytes are cut by input channels instead of summed in parts.
-LARGE_WEIGHTS = 1 << 20
 
 
 def conv2d(
@@ -289,7 +287,7 @@ def _weight_grad(
     _check_dy(dy, conv, where)
     algorithm = _check_algorithm(algorithm, where)
     inputs, errors = tensor(x), tensor(dy)
-    if groups == 1 and conv.n and 4 * prod(conv.w_shape) > LARGE_WEIGHTS:
+    if groups == 1 and conv.n and passes.has_large_weights(conv):
         dw, width = np.empty(conv.w_shape, np.float32), min(SLICE_CHANNELS, conv.ic)
         run(passes.weight_grad(conv, inputs, errors, dw[None], None, algorithm, slice_channels=width))
         return dw

@@ -26,12 +26,11 @@ from fastcnn.kernels import _eltwise
 from fastcnn.kernels._conv import PackWeights
 from fastcnn.kernels._executor import Stage
 from fastcnn.kernels._op import Op, Tensor
+from fastcnn.kernels.conv import LARGE_WEIGHTS
 from fastcnn.plan.operations import NO_HALO, Operation, Value
 
 # A chunk of images and what a stage does to it should stay in a core's L2 (1 to 2 MB today).
 CHUNK_BYTES = 768 << 10
-# Weights that would push a chunk out of the cache: their layer gets a stage of its own.
-LARGE_WEIGHTS = 1 << 20
 # Groups of images: work for that many threads; as many partial gradients as fit this memory.
 MAX_GROUPS = 16
 PARTIAL_BYTES = 4 << 20
@@ -145,8 +144,6 @@ class StageDraft:
 
 class Builder:
     """Collects the steps of a pass over `n` samples and turns them into stages."""
-
-    large_weights = LARGE_WEIGHTS
 
     def __init__(self, n: int, training: bool, inputs: Sequence[Value], outputs: Sequence[Value], gradients):
         self.n, self.training = n, training

@@ -115,7 +115,7 @@ class Conv(Operation):
     def absorb_pool(self, pool: Operation) -> bool:
         """Take over a following max-pooling with windows side by side, for relu(max(x)) = max(relu(x))."""
         if (self.pool or self.is_dense or not pool.is_simple or self.activation not in ("linear", "relu")
-                or self.words.get("groups", 1) > 1):
+                or self.words.get("groups", 1) > 1 or self.weight_bytes > passes.LARGE_WEIGHTS):
             return False
         self.pool = pool.window
         take_over(self, pool)
@@ -126,7 +126,7 @@ class Conv(Operation):
         x, y = b.buffer(self.x), b.buffer(self.y)
         weights = b.weights(self.kernel, self.kernel_shape, self,
                             lambda w, packed: passes.forward_weights(conv, w, packed), pack=not self.is_dense)
-        options = {"clamp": CLAMPS[self.activation], "by_channels": self.is_dense}
+        options = {"clamp": CLAMPS[self.activation]} | self.dense_options
         writes = [y]
         if self.pool:
             arg = b.args(self, (*self.y.shape,)) if b.training else None
@@ -173,7 +173,7 @@ class Conv(Operation):
 
     def weight_grad(self, b, conv, dz):
         x = b.buffer(self.x)
-        by_channels = conv.groups == 1 and (self.is_dense or self.weight_bytes > b.large_weights)
+        by_channels = conv.groups == 1 and (self.is_dense or passes.has_large_weights(conv))
         parts = b.partial_gradients(self.kernel, self.bias)
 
         def make():
@@ -191,8 +191,12 @@ class Conv(Operation):
                                     lambda w, packed, p=phase: passes.input_grad_weights(conv, p, w, packed),
                                     pack=not self.is_dense)
                 self.step(b, "input gradient", lambda p=phase, w=weights: [
-                    passes.input_grad(conv, p, dz.tensor, w(), dx.tensor, self.algorithm, by_channels=self.is_dense)],
+                    passes.input_grad(conv, p, dz.tensor, w(), dx.tensor, self.algorithm, **self.dense_options)],
                     [dz], [dx], pipelined=not self.is_dense, weight_bytes=self.weight_bytes)
+
+    @property
+    def dense_options(self):
+        return {"by_channels": True} if self.is_dense else {}
 
     @property
     def weight_bytes(self) -> int:

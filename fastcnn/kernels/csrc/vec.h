@@ -28,6 +28,17 @@ INLINE void store(float *p, vf v) { *(vfu *)p = v; }
 INLINE vf splat(float s) { return s - (vf){0}; }
 INLINE vi splat_i(int32_t s) { return s - (vi){0}; }
 
+/* acc + *p * w with the broadcast inside the multiply-add: one operation for the processor's front end instead of two. */
+#if defined(__AVX512F__)
+INLINE vf fma_splat(vf acc, const float *p, vf w)
+{
+    __asm__("vfmadd231ps %1%{1to16%}, %2, %0" : "+v"(acc) : "m"(*p), "v"(w));
+    return acc;
+}
+#else
+INLINE vf fma_splat(vf acc, const float *p, vf w) { return acc + splat(*p) * w; }
+#endif
+
 /* Per-lane choice; `mask` lanes are 0 or -1 as comparisons give them. */
 INLINE vf choose(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
