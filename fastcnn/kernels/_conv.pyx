@@ -34,6 +34,9 @@ GRAD_PIXELS = 256
 # pixels must share one pass over them.
 STRIP_PIXELS = 28
 SMALL_WEIGHTS = 256 << 10
+# Rows of W that stay in the first-level cache while the few pixels of a dense layer pass, which is why the sums wait
+# in y meanwhile. A convolution's many pixels make that cost more than it saves.
+SLICE_DEPTH = 256
 # A dense layer is cut into this many units of work if its batch allows.
 DENSE_UNITS = 16
 
@@ -309,6 +312,7 @@ cdef struct gather_t:
     int by_channels                   # items are blocks of output channels, each over all images; else images
     Py_ssize_t n
     Py_ssize_t bands                  # items per image when work is cut finer than images
+    Py_ssize_t slices                 # of the depth, one after the other
     Py_ssize_t splits                 # by_channels: items per block, each a share of the images
     fc_pool pool                      # max-pooling of the result, windows side by side; kh == 0 without
     unsigned char *arg                # (n, oh, ow, c) taps of the maxima, or NULL
@@ -318,23 +322,26 @@ cdef struct gather_t:
 
 cdef void multiply(const gather_t *g, const float *x, const int *xoff, const int *yoff, Py_ssize_t pixels, float *y,
                    Py_ssize_t group, Py_ssize_t block, const float *w, Py_ssize_t ldw) noexcept nogil:
-    """One block of output channels of some pixels, in tiles of nearly equal height."""
+    """One block of output channels of some pixels, in slices of the depth and tiles of nearly equal height."""
     cdef const fc_kernels *k = table()
     cdef fc_gather_tile t
-    cdef Py_ssize_t j = block * g.weights.nr, c = group * g.weights.outputs + j
-    cdef Py_ssize_t tiles = (pixels + k.mr - 1) // k.mr, i, first = 0, last
-    t.x, t.w, t.ldw, t.lo, t.hi = x, w, ldw, g.lo, g.hi
-    t.koff, t.depth = g.panel.koff, g.panel.depth
-    t.bias = NULL
-    if g.bias != NULL:
-        t.bias = g.bias + c
-    t.y = y + c
+    cdef Py_ssize_t j = block * g.weights.nr, c = group * g.weights.outputs + j, depth = g.panel.depth
+    cdef Py_ssize_t tiles = (pixels + k.mr - 1) // k.mr, i, s, first, last, begin = 0, end
+    t.x, t.ldw, t.y = x, ldw, y + c
     t.n = <int>min(<Py_ssize_t>g.weights.nr, g.weights.outputs - j)
-    for i in range(tiles):
-        last = pixels * (i + 1) // tiles
-        t.xoff, t.yoff, t.m = xoff + first, yoff + first, <int>(last - first)
-        k.gather_tile(&t)
-        first = last
+    t.bias, t.lo, t.hi = NULL, -INFINITY, INFINITY
+    for s in range(g.slices):
+        end = depth * (s + 1) // g.slices
+        t.koff, t.w, t.depth, t.accumulate = g.panel.koff + begin, w + begin * ldw, end - begin, s > 0
+        if s == g.slices - 1:
+            t.bias, t.lo, t.hi = g.bias + c if g.bias != NULL else NULL, g.lo, g.hi
+        first = 0
+        for i in range(tiles):
+            last = pixels * (i + 1) // tiles
+            t.xoff, t.yoff, t.m, t.fetch = xoff + first, yoff + first, <int>(last - first), g.by_channels and i == 0
+            k.gather_tile(&t)
+            first = last
+        begin = end
 
 
 cdef inline const float *block_weights(const gather_t *g, Py_ssize_t group, Py_ssize_t block,
@@ -485,6 +492,7 @@ cdef class Gather(Op):
             g.bias = <const float *><Py_ssize_t>bias.ctypes.data
         blocks = g.weights.groups * g.weights.blocks
         g.splits = max(1, min(g.n // 64, DENSE_UNITS // max(1, blocks)))
+        g.slices = max(1, round(int(g.panel.depth) / SLICE_DEPTH)) if g.panel.rows * g.panel.cols == 1 else 1
         self.scratch = panel.scratch + (4 * block_size(&g.weights) if by_channels else 0)
         if pool is not None:
             self.set_pool(pool, arg, pool_relu)

@@ -10,6 +10,7 @@ cdef extern from "fc_kernels.h":
         float lo, hi
         float *y
         const int *yoff
+        int accumulate, fetch
         int m, n
 
     ctypedef struct fc_outer_tile:

@@ -8,13 +8,15 @@ from math import prod
 from fastcnn.geometry import Conv
 from fastcnn.kernels._conv import GRAD_PIXELS, Gather, Panel, WeightGrad, Weights
 
-# Weights beyond this push the images out of a core's L2: then one block of output channels stays there instead,
-# and all images pass by.
+# Weights that push a chunk of images out of a core's L2: their layers are stages of their own, and their gradients
+# are cut by channels.
 LARGE_WEIGHTS = 1 << 20
+# Weights that are better read once, a block of output channels at a time that stays in L2 while all images pass by.
+HUGE_WEIGHTS = 4 << 20
 
 
-def has_large_weights(conv: Conv) -> bool:
-    return 4 * prod(conv.w_shape) > LARGE_WEIGHTS
+def weight_bytes(conv: Conv) -> int:
+    return 4 * prod(conv.w_shape)
 
 
 def _taps(window):
@@ -39,7 +41,7 @@ def forward(conv: Conv, x, weights: Weights, y, bias, algorithm, pool=None, **op
     """
     grid, unit = (None, 1) if pool is None else ((y.shape[1] * pool[0], y.shape[2] * pool[1]), pool[0])
     panel = _panel(conv, x, conv.ic // conv.groups, algorithm, grid, unit=unit)
-    options.setdefault("by_channels", pool is None and has_large_weights(conv))
+    options.setdefault("by_channels", pool is None and weight_bytes(conv) > HUGE_WEIGHTS)
     return Gather(panel, weights, y, bias, pool=pool, **options)
 
 
@@ -96,6 +98,6 @@ def input_grad(conv: Conv, phase: Phase, dy, weights: Weights, dx, algorithm, bi
     """The pixels of one phase of dx; with a bias, of a transposed convolution's result."""
     grid, width = (phase.rows, phase.cols), conv.oc // conv.groups
     panel = Panel(dy, grid, (1, 1), phase.origin, phase.pixels, width, algorithm)
-    options.setdefault("by_channels", has_large_weights(conv))
+    options.setdefault("by_channels", weight_bytes(conv) > HUGE_WEIGHTS)
     return Gather(panel, weights, dx, bias, y_origin=(phase.row, phase.col),
                   y_strides=(conv.window.sh, conv.window.sw), **options)

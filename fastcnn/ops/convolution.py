@@ -287,7 +287,7 @@ def _weight_grad(
     _check_dy(dy, conv, where)
     algorithm = _check_algorithm(algorithm, where)
     inputs, errors = tensor(x), tensor(dy)
-    if groups == 1 and conv.n and passes.has_large_weights(conv):
+    if groups == 1 and conv.n and passes.weight_bytes(conv) > passes.LARGE_WEIGHTS:
         dw, width = np.empty(conv.w_shape, np.float32), min(SLICE_CHANNELS, conv.ic)
         run(passes.weight_grad(conv, inputs, errors, dw[None], None, algorithm, slice_channels=width))
         return dw

@@ -115,7 +115,7 @@ class Conv(Operation):
     def absorb_pool(self, pool: Operation) -> bool:
         """Take over a following max-pooling with windows side by side, for relu(max(x)) = max(relu(x))."""
         if (self.pool or self.is_dense or not pool.is_simple or self.activation not in ("linear", "relu")
-                or self.words.get("groups", 1) > 1 or self.weight_bytes > passes.LARGE_WEIGHTS):
+                or self.words.get("groups", 1) > 1 or self.weight_bytes > passes.HUGE_WEIGHTS):
             return False
         self.pool = pool.window
         take_over(self, pool)
@@ -173,7 +173,7 @@ class Conv(Operation):
 
     def weight_grad(self, b, conv, dz):
         x = b.buffer(self.x)
-        by_channels = conv.groups == 1 and (self.is_dense or passes.has_large_weights(conv))
+        by_channels = conv.groups == 1 and (self.is_dense or self.weight_bytes > passes.LARGE_WEIGHTS)
         parts = b.partial_gradients(self.kernel, self.bias)
 
         def make():
