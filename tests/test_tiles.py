@@ -86,6 +86,36 @@ def test_gather_tile_of_every_depth(depth, isa, rng):
     assert_same(gather(x, w, by_channels=True), x.astype(float) @ w)
 
 
+@pytest.mark.parametrize("transposed", (False, True), ids=("forward", "transposed"))
+def test_dot_tile_of_every_size(transposed, isa, rng):
+    """Few output channels: lanes are input channels, of which the last vector is partly filled."""
+    vlen = _cpu.tile_sizes()[0]
+    taps = [(0, 0), (1, 2), (2, 1)]
+    for outputs in range(1, vlen // 2 + 1):
+        for inner in (vlen, vlen + 1, 2 * vlen - 1, 3 * vlen):
+            x = small_ints(rng, (2, 4, 15, inner))
+            w, b = small_ints(rng, (3, 3, inner, outputs)), small_ints(rng, (outputs,))
+            memory = np.ascontiguousarray(w.swapaxes(2, 3)) if transposed else w
+            weights = packed(lambda m, a=memory: Weights(a, taps, transposed=transposed, packed=m))
+            y, check = guarded((2, 2, 13, outputs))
+            panel = Panel(tensor(x), (2, 13), (1, 1), (0, 0), taps, inner)
+            run_op(Gather(panel, weights, tensor(y), b, clamp=(-50, 60)))
+            check()
+            seen = sum(x[:, r : r + 2, c : c + 13].astype(float) @ w[r, c] for r, c in taps)
+            assert_same(y, np.clip(seen + b, -50, 60))
+
+
+def test_dot_tile_reads_only_its_channels(isa):
+    """NaN beside the channels, in padding of the vectors, never enters a sum."""
+    vlen = _cpu.tile_sizes()[0]
+    x = np.full((1, 1, 9, vlen + 3), np.nan, np.float32)
+    x[..., : vlen + 1] = 1
+    weights = packed(lambda m: Weights(np.ones((1, 1, vlen + 1, 2), np.float32), [(0, 0)], packed=m))
+    y = np.full((1, 1, 9, 2), np.nan, np.float32)
+    run_op(Gather(Panel(tensor(x), (1, 9), (1, 1), (0, 0), [(0, 0)], vlen + 1), weights, tensor(y)))
+    assert (y == vlen + 1).all()
+
+
 def test_gather_clamps_and_keeps_nan(isa, rng):
     _, mr, nr = _cpu.tile_sizes()
     x, w = small_ints(rng, (mr + 1, 4)), small_ints(rng, (4, nr + 1))
@@ -142,15 +172,22 @@ def test_outer_tile_of_every_number_of_pixels(pixels, isa, rng):
 
 @pytest.mark.parametrize("groups", (1, 2))
 def test_packing_of_every_size(groups, isa, rng):
-    """Blocks of columns, depth by depth; columns beyond the last are not written. Both orders of channels."""
+    """Blocks of columns, depth by depth; columns beyond the last are not written. Both orders of channels.
+
+    Few columns of many rows lie vector by vector of rows instead.
+    """
     vlen, _, nr = _cpu.tile_sizes()
     taps = [(1, 0), (0, 1)]
+
+    def layout(matrices, inner, outputs):
+        return cut_lanes(matrices, inner, vlen, nr) if 2 * outputs <= vlen <= inner else cut(matrices, nr)
+
     for inner in (1, 2, vlen - 1, vlen, vlen + 1, 2 * vlen + 3):
         for outputs in (1, 2, vlen - 1, vlen, vlen + 1, nr - 1, nr, nr + 1, 2 * nr + 1):
             w = small_ints(rng, (2, 2, inner, groups * outputs))
             rows = np.stack([w[tap] for tap in taps])  # (taps, inner, groups * outputs)
             straight = rows.reshape(2 * inner, groups, outputs).transpose(1, 0, 2)
-            assert_same(blocks_of(w, taps, groups, False), cut(straight, nr))
+            assert_same(blocks_of(w, taps, groups, False), layout(straight, inner, outputs))
             w = small_ints(rng, (2, 2, outputs, groups * inner))
             rows = np.stack([w[tap] for tap in taps])  # (taps, outputs, groups * inner)
             turned = (
@@ -158,7 +195,7 @@ def test_packing_of_every_size(groups, isa, rng):
                 .transpose(2, 0, 3, 1)
                 .reshape(groups, 2 * inner, outputs)
             )
-            assert_same(blocks_of(w, taps, groups, True), cut(turned, nr))
+            assert_same(blocks_of(w, taps, groups, True), layout(turned, inner, outputs))
 
 
 def blocks_of(w, taps, groups, transposed):
@@ -166,6 +203,18 @@ def blocks_of(w, taps, groups, transposed):
     run_op(PackWeights(Weights(w, taps, groups, transposed, packed=memory)))
     check()
     return memory
+
+
+def cut_lanes(matrices, inner, vlen, nr):
+    """(groups, taps * inner, outputs) as [group][tap][vector][output][vlen], NaN where the group's memory goes on."""
+    groups, depth, outputs = matrices.shape
+    vectors = -(-inner // vlen)
+    lanes = np.zeros((groups, depth // inner, vectors * vlen, outputs))
+    lanes[:, :, :inner] = matrices.reshape(groups, -1, inner, outputs)
+    lanes = lanes.reshape(groups, -1, vectors, vlen, outputs).swapaxes(3, 4).reshape(groups, -1)
+    result = np.full((groups, depth * nr), np.nan)
+    result[:, : lanes.shape[1]] = lanes
+    return result.ravel()
 
 
 def cut(matrices, nr):

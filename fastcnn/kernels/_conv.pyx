@@ -18,7 +18,7 @@ import numpy as np
 from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._cpu cimport fc_gather_tile, fc_kernels, fc_outer_tile, fc_pool, table
+from fastcnn.kernels._cpu cimport fc_dot_tile, fc_gather_tile, fc_kernels, fc_outer_tile, fc_pool, table
 from fastcnn.kernels._op cimport Op, Tensor, fc_image, fc_run, fc_task, fc_tensor
 
 IN_PLACE, PADDED, IM2COL = range(3)
@@ -226,16 +226,40 @@ cdef struct weights_t:
     Py_ssize_t taps, ldw
     const Py_ssize_t *tap_at      # [taps] where each tap's rows start in w
     int nr
+    int few                       # so few columns that lanes are rows: packed for dot tiles
 
 
 cdef inline Py_ssize_t block_size(const weights_t *s) noexcept nogil:
     return s.taps * s.inner * s.nr
 
 
+cdef void pack_dots(const weights_t *s, Py_ssize_t group, float *dst) noexcept nogil:
+    """All columns of W as [tap][vector of rows][column][vlen], zeros past the last row."""
+    cdef Py_ssize_t t, i, j, lane, lanes, vlen = table().vlen
+    cdef const float *src
+    for t in range(s.taps):
+        i = 0
+        while i < s.inner:
+            lanes = min(vlen, s.inner - i)
+            for j in range(s.outputs):
+                memset(dst, 0, vlen * sizeof(float))
+                for lane in range(lanes):
+                    src = s.w + s.tap_at[t]
+                    if s.transposed:
+                        dst[lane] = src[j * s.ldw + group * s.inner + i + lane]
+                    else:
+                        dst[lane] = src[(i + lane) * s.ldw + group * s.outputs + j]
+                dst += vlen
+            i += lanes
+
+
 cdef void pack_block(const weights_t *s, Py_ssize_t group, Py_ssize_t block, float *dst) noexcept nogil:
     """One block of columns of W as [depth][nr]."""
     cdef Py_ssize_t t, i, j = block * s.nr, n = min(<Py_ssize_t>s.nr, s.outputs - j)
     cdef const float *src
+    if s.few:
+        pack_dots(s, group, dst)
+        return
     for t in range(s.taps):
         src = s.w + s.tap_at[t]
         if s.transposed:
@@ -275,6 +299,7 @@ cdef class Weights:
         s.transposed, s.groups, s.ldw, s.taps, s.nr = transposed, groups, oc, len(tap_at), table().nr
         s.inner, s.outputs = (oc // groups, icg) if transposed else (icg, oc // groups)
         s.blocks = (s.outputs + s.nr - 1) // s.nr
+        s.few = packed is not None and 2 * s.outputs <= table().vlen <= s.inner
         s.tap_at = <const Py_ssize_t *><Py_ssize_t>tap_at.ctypes.data
         if packed is not None:
             if packed.dtype != np.float32 or packed.size < self.packed_size or not packed.flags.c_contiguous:
@@ -320,6 +345,16 @@ cdef struct gather_t:
     const int *strip_off              # offsets of a strip's pixels in the buffer where they wait
 
 
+cdef void multiply_few(const gather_t *g, const float *x, const int *xoff, const int *yoff, Py_ssize_t pixels, float *y,
+                       Py_ssize_t c, const float *w) noexcept nogil:
+    """The few output channels from c on of some pixels."""
+    cdef fc_dot_tile t
+    t.x, t.xoff, t.koff, t.w, t.lo, t.hi = x, xoff, g.panel.koff, w, g.lo, g.hi
+    t.pixels, t.taps, t.inner, t.n = pixels, g.weights.taps, g.weights.inner, <int>g.weights.outputs
+    t.y, t.yoff, t.bias = y, yoff, g.bias + c if g.bias != NULL else NULL
+    table().dot_tile(&t)
+
+
 cdef void multiply(const gather_t *g, const float *x, const int *xoff, const int *yoff, Py_ssize_t pixels, float *y,
                    Py_ssize_t group, Py_ssize_t block, const float *w, Py_ssize_t ldw) noexcept nogil:
     """One block of output channels of some pixels, in slices of the depth and tiles of nearly equal height."""
@@ -327,6 +362,9 @@ cdef void multiply(const gather_t *g, const float *x, const int *xoff, const int
     cdef fc_gather_tile t
     cdef Py_ssize_t j = block * g.weights.nr, c = group * g.weights.outputs + j, depth = g.panel.depth
     cdef Py_ssize_t tiles = (pixels + k.mr - 1) // k.mr, i, s, first, last, begin = 0, end
+    if g.weights.few:
+        multiply_few(g, x, xoff, yoff, pixels, y + c, c, w)
+        return
     t.x, t.ldw, t.y = x, ldw, y + c
     t.n = <int>min(<Py_ssize_t>g.weights.nr, g.weights.outputs - j)
     t.bias, t.lo, t.hi = NULL, -INFINITY, INFINITY

@@ -13,6 +13,18 @@ cdef extern from "fc_kernels.h":
         int accumulate, fetch
         int m, n
 
+    ctypedef struct fc_dot_tile:
+        const float *x
+        const int *xoff
+        const int *koff
+        Py_ssize_t pixels, taps, inner
+        const float *w
+        const float *bias
+        float lo, hi
+        float *y
+        const int *yoff
+        int n
+
     ctypedef struct fc_outer_tile:
         const float *x
         const float *dy
@@ -43,6 +55,7 @@ cdef extern from "fc_kernels.h":
         int vlen, mr, nr
         void (*gather_tile)(const fc_gather_tile *t) noexcept nogil
         void (*outer_tile)(const fc_outer_tile *t) noexcept nogil
+        void (*dot_tile)(const fc_dot_tile *t) noexcept nogil
         void (*transpose)(const float *src, Py_ssize_t lds, Py_ssize_t rows, Py_ssize_t cols,
                           float *dst, Py_ssize_t ldd) noexcept nogil
         void (*sum_rows)(const float *dy, const int *yoff, Py_ssize_t pixels, Py_ssize_t n, int accumulate,

@@ -38,6 +38,21 @@ typedef struct fc_gather_tile {
     int m, n;
 } fc_gather_tile;
 
+/* y[yoff[p] + j] = clamp(sum_k x[xoff[p] + koff[k]] * w(k, j) + bias[j], lo, hi)   p < pixels, j < n <= vlen / 2;
+ * w is packed as dot.h says, k = (tap, channel) with `inner` neighbouring channels a tap. The lanes of a vector are
+ * summed apart and then together. */
+typedef struct fc_dot_tile {
+    const float *x;
+    const int32_t *xoff, *koff; /* [pixels], [taps * inner] */
+    ptrdiff_t pixels, taps, inner;
+    const float *w;
+    const float *bias;          /* [n] or NULL */
+    float lo, hi;
+    float *y;
+    const int32_t *yoff;        /* [pixels] */
+    int n;
+} fc_dot_tile;
+
 /* dw[i*lddw + j] (+)= sum_p x[xoff[p] + koff[i]] * dy[yoff[p] + j]   i < m <= mr, j < n <= nr; p in order. */
 typedef struct fc_outer_tile {
     const float *x, *dy;
@@ -56,6 +71,7 @@ typedef struct fc_kernels {
     int mr, nr; /* largest tile: mr pixels (or weight rows) x nr output channels */
     void (*gather_tile)(const fc_gather_tile *t);
     void (*outer_tile)(const fc_outer_tile *t);
+    void (*dot_tile)(const fc_dot_tile *t);
     /* dst[j*ldd + i] = src[i*lds + j]   i < rows, j < cols */
     void (*transpose)(const float *src, ptrdiff_t lds, ptrdiff_t rows, ptrdiff_t cols, float *dst, ptrdiff_t ldd);
     /* db[j] (+)= sum_p dy[yoff[p] + j]   j < n; p in order */

@@ -2,6 +2,7 @@
 #include "fc_kernels.h"
 #include "depthwise.h"
 #include "tile.h"
+#include "dot.h"
 #include "pool.h"
 #include "eltwise.h"
 #include "loss.h"
@@ -20,6 +21,7 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .nr = NR,
     .gather_tile = gather_tile,
     .outer_tile = outer_tile,
+    .dot_tile = dot_tile,
     .transpose = transpose,
     .sum_rows = sum_rows,
     .pool = {pool_max_row, pool_max_grad_row, pool_avg_row, pool_avg_grad_row},
