@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,35 +15,58 @@ from typing import Any
 from bench.rows import STEADY
 from bench.versus.runners import is_own
 
-TITLES = {
-    "train": "Training step",
-    "predict": "Prediction of a batch",
-    "predict-one": "Prediction of one sample",
+OWN_COLOURS = ("#b3201f", "#e8896b")
+PEER_COLOURS = ("#4c78a8", "#9ecae9", "#54a24b", "#88d27a", "#b79a20", "#9d755d", "#bab0ac")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of measurement: its heading, its unit, and for times how many of that make a second."""
+
+    title: str
+    unit: str
+    per_second: float = 0.0
+
+
+KINDS = {
+    "train": Kind("Training step", "ms", 1e3),
+    "predict": Kind("Prediction of a batch", "ms", 1e3),
+    "predict-one": Kind("Prediction of one sample", "ms", 1e3),
+    "epoch": Kind("Epoch from uint8 images, batches taken from arrays", "s", 1),
+    "epoch-loader": Kind("Epoch from uint8 images, through each framework's data loader", "s", 1),
+    "memory": Kind("Peak memory of a training step, less that of the import", "MB"),
 }
 
 
 @dataclass
 class Result:
-    """What one runner did with one net: a median time per round, and the peak measured before each."""
+    """What one runner did with one net: a median per round, and the peak measured before each."""
 
     what: str
     net: str
     batch: int
     runner: str
-    flops: float
-    rounds: list[float] = field(default_factory=list)  # ms
+    flops: float = 0.0
+    rounds: list[float] = field(default_factory=list)  # in the unit of its kind
     peaks: list[float] = field(default_factory=list)  # GFLOP/s
 
     @property
-    def ms(self) -> float:
+    def kind(self) -> Kind:
+        return KINDS[self.what]
+
+    @property
+    def median(self) -> float:
         return median(self.rounds)
 
-    def share(self, peak: float) -> float:
+    def share(self, peak: float) -> float | None:
         """Of the multiply-add peak; useful operations count, however they are computed."""
-        return self.flops / self.ms / 1e6 / peak
+        if not self.kind.per_second:
+            return None
+        return self.flops * self.kind.per_second / self.median / 1e9 / peak
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "median_ms": self.ms, "min_ms": min(self.rounds), "max_ms": max(self.rounds)}
+        spread = {"unit": self.kind.unit, "median": self.median, "min": min(self.rounds), "max": max(self.rounds)}
+        return {**asdict(self), **spread}
 
 
 @dataclass(frozen=True)
@@ -51,19 +76,24 @@ class Line:
     results: dict[str, Result]
 
     @property
+    def heading(self) -> str:
+        result = next(iter(self.results.values()))
+        return f"{result.net} ({result.batch:,})"
+
+    @property
     def own(self) -> Result | None:
         return next((r for name, r in self.results.items() if is_own(name)), None)
 
     @property
     def best_peer(self) -> Result | None:
         return min(
-            (r for name, r in self.results.items() if not is_own(name)), key=lambda r: r.ms, default=None
+            (r for name, r in self.results.items() if not is_own(name)), key=lambda r: r.median, default=None
         )
 
     @property
     def ratio(self) -> float | None:
-        """Time of the best peer by ours: above 1 we are faster."""
-        return self.best_peer.ms / self.own.ms if self.own and self.best_peer else None
+        """What the best peer takes by what we take: above 1 we are better."""
+        return self.best_peer.median / self.own.median if self.own and self.best_peer else None
 
 
 def by_kind(results: Sequence[Result]) -> dict[str, list[Result]]:
@@ -84,45 +114,54 @@ def quiet_peak(results: Sequence[Result]) -> float | None:
 def table(results: Sequence[Result], peak: float | None) -> str:
     """Markdown: a row per net, a column per runner; all of one kind of work."""
     runners = list(dict.fromkeys(result.runner for result in results))
-    head = ["net (batch)", *runners, "best peer", "speed-up", "of peak"]
+    head = ["net (batch)", *runners, "best peer", "ratio", "of peak"]
     rows = [head, ["---", *["---:"] * (len(runners)), "---", "---:", "---:"]]
     for line in lines(results):
-        any_result = next(iter(line.results.values()))
         shown = line.own or line.best_peer
+        share = shown.share(peak) if shown and peak else None
         rows.append(
             [
-                f"{any_result.net} ({any_result.batch})",
-                *(time(line.results.get(name)) for name in runners),
+                line.heading,
+                *(spread(line.results.get(name)) for name in runners),
                 line.best_peer.runner if line.best_peer else "-",
                 "-" if line.ratio is None else f"{line.ratio:.2f}x",
-                "-" if shown is None or peak is None else f"{shown.share(peak):.0%}",
+                "-" if share is None else f"{share:.0%}",
             ]
         )
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def time(result: Result | None) -> str:
-    """Median over the rounds, and their spread."""
+def spread(result: Result | None) -> str:
+    """Median over the rounds, and their least and most."""
     if result is None:
         return "-"
-    return f"{result.ms:.2f} ({min(result.rounds):.2f} to {max(result.rounds):.2f})"
+    middle, least, most = map(number, (result.median, min(result.rounds), max(result.rounds)))
+    return middle if len(result.rounds) == 1 else f"{middle} ({least} to {most})"
 
 
-def markdown(results: Sequence[Result], machine: dict[str, Any]) -> str:
+def number(value: float) -> str:
+    """Three digits, more for large values."""
+    digits = 2 - int(math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:.{max(0, digits)}f}"
+
+
+def markdown(results: Sequence[Result], machine: dict[str, Any], notes: Sequence[str] = ()) -> str:
     """All tables, with what is needed to read them."""
     peak = quiet_peak(results)
     text = [
         ", ".join(f"{key}: {value}" for key, value in machine.items()),
         "",
-        "Milliseconds: the median over the rounds of each round's median, and the spread of these. Speed-up: "
-        "time of the best peer by that of fastcnn. " + about_peak(results, peak),
+        "The median over the rounds of each round's median, and the spread of these; less is better. Ratio: what "
+        "the best peer takes by what fastcnn takes. " + about_peak(results, peak),
     ]
     slower = []
     for what, part in by_kind(results).items():
-        text += ["", f"**{TITLES[what]}**", "", table(part, peak)]
+        text += ["", f"**{KINDS[what].title}**, {KINDS[what].unit}", "", table(part, peak)]
         slower += [f"{line.own.net} ({what})" for line in lines(part) if line.own and (line.ratio or 1) < 1]
     if slower:
-        text += ["", f"Slower than the best peer: {', '.join(slower)}."]
+        text += ["", f"Worse than the best peer: {', '.join(slower)}."]
+    if notes:
+        text += ["", *(f"- {note}" for note in notes)]
     return "\n".join(text) + "\n"
 
 
@@ -141,9 +180,12 @@ def about_peak(results: Sequence[Result], peak: float | None) -> str:
     )
 
 
-def describe_machine(threads: int, versions: Sequence[str], load: float) -> dict[str, Any]:
+def describe_machine(
+    threads: int, versions: Sequence[str], load: float, policy: str | None = None
+) -> dict[str, Any]:
     """What ran this; `load` is how many processes were running before it."""
-    return {
+    machine = {
+        "date": date.today().isoformat(),
         "cpu": _cpu_name(),
         "cpus": os.cpu_count(),
         "load before": round(load, 2),
@@ -151,6 +193,7 @@ def describe_machine(threads: int, versions: Sequence[str], load: float) -> dict
         "python": platform.python_version(),
         "versions": "; ".join(dict.fromkeys(versions)),
     }
+    return {**machine, "fastcnn's algorithm policy": policy} if policy else machine
 
 
 def _cpu_name() -> str:
@@ -168,7 +211,7 @@ def _cpu_name() -> str:
 
 
 def plot(results: Sequence[Result], path: str) -> None:
-    """Bars of milliseconds, logarithmic, a panel per kind of work; needs matplotlib."""
+    """A panel of bars per kind of work, a group per net, logarithmic; needs matplotlib."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -176,22 +219,36 @@ def plot(results: Sequence[Result], path: str) -> None:
 
     kinds = by_kind(results)
     runners = list(dict.fromkeys(result.runner for result in results))
-    figure, axes = pyplot.subplots(1, len(kinds), figsize=(6 * len(kinds), 4), squeeze=False)
-    for axis, (what, part) in zip(axes[0], kinds.items(), strict=True):
-        rows = lines(part)
-        for i, runner in enumerate(runners):
-            found = [(x, row.results[runner]) for x, row in enumerate(rows) if runner in row.results]
-            axis.bar(
-                [x + (i + 0.5) / (len(runners) + 1) for x, _ in found],
-                [r.ms for _, r in found],
-                width=1 / (len(runners) + 1),
-                label=runner,
-            )
-        axis.set_xticks(
-            [x + 0.5 * len(runners) / (len(runners) + 1) for x in range(len(rows))],
-            [next(iter(row.results.values())).net for row in rows],
-        )
-        axis.set(yscale="log", ylabel="ms, lower is better", title=TITLES[what])
-    axes[0][0].legend(fontsize="small")
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
+    most = max(len(lines(part)) for part in kinds.values())
+    width = max(8.0, 1.5 + 0.3 * most * (len(runners) + 1))
+    figure, axes = pyplot.subplots(
+        len(kinds), figsize=(width, 3.4 * len(kinds) + 0.6), squeeze=False, layout="constrained"
+    )
+    shown = {}
+    for axis, (what, part) in zip(axes[:, 0], kinds.items(), strict=True):
+        shown |= draw_bars(axis, lines(part), runners)
+        axis.set(yscale="log", ylabel=f"{KINDS[what].unit}, less is better")
+        axis.margins(x=0.01, y=0.2)
+        axis.set_title(KINDS[what].title, loc="left", fontsize="medium")
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(shown.values(), shown, loc="outside upper center", ncols=min(4, len(shown)), frameon=False)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def draw_bars(axis: Any, rows: Sequence[Line], runners: Sequence[str]) -> dict[str, Any]:
+    """A group of bars for each net, our own dark; what to show in the legend, by runner."""
+    own = [runner for runner in runners if is_own(runner)]
+    peers = [runner for runner in runners if not is_own(runner)]
+    colours = dict(zip(own, OWN_COLOURS, strict=False)) | dict(zip(peers, PEER_COLOURS, strict=False))
+    bar, shown = 1 / (len(runners) + 1), {}
+    for i, runner in enumerate(runners):
+        found = [(x + i * bar, row.results[runner].median) for x, row in enumerate(rows) if runner in row.results]
+        if found:
+            shown[runner] = axis.bar(*zip(*found, strict=True), width=bar, color=colours[runner])
+            labels = [number(value) for _, value in found]
+            axis.bar_label(shown[runner], labels, rotation=90, fontsize=6.5, padding=2)
+    middle = bar * (len(runners) - 1) / 2
+    axis.set_xticks([x + middle for x in range(len(rows))], [row.heading for row in rows])
+    axis.tick_params(axis="x", length=0)
+    return shown
