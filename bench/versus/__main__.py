@@ -26,7 +26,7 @@ from bench.versus.runners import RUNNERS, is_own
 PEERS = [name for name in RUNNERS if not is_own(name)]
 # The loss as in a test and that of the first step, before any training. A step of Adam moves a weight by its
 # gradient's sign at first, so rounding shows more in the losses after it.
-UNTRAINED, FIRST_LOSS, LATER_LOSSES = 2, 1e-4, 2e-2
+UNTRAINED, FIRST_LOSS, LATER_LOSSES = 2, 1e-4, 5e-2
 BUSY = 0.25  # running processes per CPU that are too many
 SETTLE_SECONDS = 0.2  # threads of the last worker may spin for a while before they sleep
 MEMORY_STEPS = 3

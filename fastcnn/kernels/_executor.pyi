@@ -1,5 +1,8 @@
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastcnn.kernels._op import Op
 
 class Stage:
@@ -16,10 +19,12 @@ class Stage:
 
 class Program:
     n_stages: int
+    n_ops: int
     scratch: int
     local: int
     groups: int
     stages: list[Stage]
+    times: NDArray[np.int64] | None
     def __init__(self, stages: Sequence[Stage], local: int = 0) -> None: ...
     def run(self, first: int = 0, last: int | None = None) -> None: ...
 
