@@ -3,7 +3,7 @@
 What is timed is the program that trains or predicts, as it is: fused, chained through chunks of images, on all
 threads. Each thread adds up the time it spends in each operation. A row's milliseconds are that sum over the
 threads, divided by their number, so that rows add up to the step, less the time in which threads wait for one
-another or for Python.
+another or for Python. All times are medians over the repeats.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import prod
-from statistics import median_low
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +108,7 @@ def profile(model: Model, x, y=None, batch_size: int | None = None, repeats: int
     x, y : a batch; with y (and a compiled model) training steps are timed, else predictions. Of more samples than
         `batch_size` the first are used.
     batch_size : all samples by default.
-    repeats : steps that are timed; the rows are those of the step of median length.
+    repeats : steps that are timed.
 
     Raises
     ------
@@ -169,10 +168,10 @@ def _unchanged(model: Model) -> Iterator[None]:
 
 
 def _measure(plan: Plan, repeats: int) -> tuple[float, dict[Any, float]]:
-    """(seconds of the run of median length, what each op or Python call of the plan took of them)."""
-    runs = []
+    """Median seconds of a run, and of each op and Python call of the plan."""
     program = plan.program
     threads = min(_cpu.get_num_threads(), max(1, program.groups))
+    runs: list[list[float]] = []
     with _timed_calls(plan) as calls:
         program.times = np.zeros((threads, program.n_ops), np.int64)
         try:
@@ -181,15 +180,12 @@ def _measure(plan: Plan, repeats: int) -> tuple[float, dict[Any, float]]:
                 calls.update(dict.fromkeys(calls, 0))
                 start = perf_counter_ns()
                 plan.run()
-                runs.append((perf_counter_ns() - start, program.times.sum(axis=0) / threads, dict(calls)))
+                runs.append([perf_counter_ns() - start, *program.times.sum(axis=0) / threads, *calls.values()])
         finally:
             program.times = None
-    del runs[:WARMUP_RUNS]
-    middle = median_low(nanoseconds for nanoseconds, *_ in runs)
-    nanoseconds, of_ops, of_calls = next(run for run in runs if run[0] == middle)
+    total, *times = np.median(runs[WARMUP_RUNS:], axis=0) / 1e9
     ops = [op for stage in program.stages for op in stage.ops]
-    times = {**dict(zip(ops, of_ops, strict=True)), **of_calls}
-    return nanoseconds / 1e9, {what: time / 1e9 for what, time in times.items()}
+    return total, dict(zip([*ops, *calls], times, strict=True))
 
 
 @contextmanager
