@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.batches import as_list, check_count, check_lengths, prepare_input, shapes_of
+from fastcnn.batches import check_count
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._op import Op
 from fastcnn.kernels.probe import copy_bandwidth, fma_peak
@@ -117,7 +117,7 @@ def profile(model: Model, x, y=None, batch_size: int | None = None, repeats: int
     """
     where = f"{model.name}.profile"
     repeats = check_count(repeats, "repeats", where)
-    xs, ys = _prepare(model, x, y, where)
+    xs, ys = (model._prepare_inputs(x, where), None) if y is None else model._batch(x, y, where)
     n = len(xs[0]) if batch_size is None else min(len(xs[0]), check_count(batch_size, "batch_size", where))
     if n == 0:
         raise ValueError(f"{where}: the batch holds no samples")
@@ -133,18 +133,6 @@ def profile(model: Model, x, y=None, batch_size: int | None = None, repeats: int
     listed = {row.layer for row in rows}
     unlisted = [layer.name for layer in model.layers if layer.name not in listed]
     return Profile(model.name, y is not None, n, threads, _cpu.isa(), *limits, rows, total, unlisted)
-
-
-def _prepare(model: Model, x, y, where: str):
-    """Inputs and targets, checked; no targets without y."""
-    if y is not None:
-        return model._batch(x, y, where)
-    model.build(shapes_of(x))
-    inputs = model.graph.inputs
-    xs = [prepare_input(a, t.shape, where)
-          for a, t in zip(as_list(x, len(inputs), f"{where}: x"), inputs, strict=True)]
-    check_lengths(xs, [f"x[{i}]" for i in range(len(xs))], where)
-    return xs, None
 
 
 @contextmanager
@@ -170,7 +158,7 @@ def _unchanged(model: Model) -> Iterator[None]:
 def _measure(plan: Plan, repeats: int) -> tuple[float, dict[Any, float]]:
     """Median seconds of a run, and of each op and Python call of the plan."""
     program = plan.program
-    threads = min(_cpu.get_num_threads(), max(1, program.groups))
+    threads = program.threads
     runs: list[list[float]] = []
     with _timed_calls(plan) as calls:
         program.times = np.zeros((threads, program.n_ops), np.int64)

@@ -114,7 +114,7 @@ cdef void run_group(const stage_entry *stage, Py_ssize_t index, fc_task *task, i
 
 
 cdef void run_stages(stage_entry *stages, Py_ssize_t n, char *memory, Py_ssize_t scratch,
-                     int64_t *times) noexcept nogil:
+                     int64_t *times, Py_ssize_t first_time) noexcept nogil:
     """What each thread does. It waits for work to be complete, never for other threads to arrive: one that the
     system has put aside holds up nothing but the group it was working on."""
     cdef fc_task task
@@ -122,6 +122,8 @@ cdef void run_stages(stage_entry *stages, Py_ssize_t n, char *memory, Py_ssize_t
     cdef unsigned long mode = fc_float_mode()
     task.scratch = memory
     task.local = memory + scratch
+    if times != NULL:
+        times += first_time  # this thread's own
     for s in range(n):
         while True:
             group = fc_take(&stages[s].next)
@@ -153,16 +155,21 @@ class Stage:
 
 
 cdef class Program:
-    """Stages compiled into flat C arrays; `run` allocates nothing once the thread count has settled."""
+    """Stages compiled into flat C arrays; `run` allocates nothing once the thread count has settled.
+
+    A `serial` one runs on one thread: for so little work that waking others costs more than they save.
+    """
 
     cdef stage_entry *entries
     cdef op_entry *ops
     cdef readonly Py_ssize_t n_stages, n_ops, scratch, local, groups
     cdef readonly list stages
     cdef object memory, _times
+    cdef char *memory_start
     cdef Py_ssize_t memory_threads
+    cdef bint serial
 
-    def __init__(self, stages, Py_ssize_t local=0):
+    def __init__(self, stages, Py_ssize_t local=0, bint serial=False):
         cdef Py_ssize_t s, i, k = 0
         cdef Op op
         self.n_stages = len(stages)
@@ -183,7 +190,7 @@ cdef class Program:
             k += len(stage.ops)
         self.scratch = (self.scratch + 63) // 64 * 64
         self.local = (local + 63) // 64 * 64
-        self.n_ops = k
+        self.n_ops, self.serial = k, serial
         self.stages = list(stages)
 
     def __dealloc__(self):
@@ -199,8 +206,13 @@ cdef class Program:
         if threads > self.memory_threads:
             self.memory = np.zeros(threads * size + 64, np.uint8)
             self.memory_threads = threads
-        cdef Py_ssize_t address = self.memory.ctypes.data
-        return <char *>((address + 63) // 64 * 64)
+            self.memory_start = <char *>((<Py_ssize_t>self.memory.ctypes.data + 63) // 64 * 64)
+        return self.memory_start
+
+    @property
+    def threads(self):
+        """Number of threads that a run takes."""
+        return 1 if self.serial else min(<Py_ssize_t>_cpu.get_num_threads(), max(<Py_ssize_t>1, self.groups))
 
     @property
     def times(self):
@@ -226,17 +238,15 @@ cdef class Program:
     def run(self, Py_ssize_t first=0, last=None):
         """Run the stages [first, last) on as many threads as they can use; the GIL is released."""
         cdef Py_ssize_t n = (self.n_stages if last is None else last) - first, s
-        cdef int threads = min(<Py_ssize_t>_cpu.get_num_threads(), max(<Py_ssize_t>1, self.groups))
+        cdef int threads = self.threads
         cdef char *memory = self.reserve(threads)
         cdef int64_t *times = self.times_of(threads)
-        cdef int64_t *own
         cdef Py_ssize_t scratch = self.scratch, size = (self.scratch + self.local + 128) // 64 * 64, ops = self.n_ops
         cdef stage_entry *stages = self.entries + first
         for s in range(n):
             stages[s].next = stages[s].done = 0
         with nogil, parallel(num_threads=threads):
-            own = NULL if times == NULL else times + threadid() * ops
-            run_stages(stages, n, memory + threadid() * size, scratch, own)
+            run_stages(stages, n, memory + threadid() * size, scratch, times, threadid() * ops)
 
 
 def run_op(Op op):
