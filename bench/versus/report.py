@@ -15,8 +15,9 @@ from typing import Any
 from bench.rows import STEADY
 from bench.versus.runners import is_own
 
-OWN_COLOURS = ("#b3201f", "#e8896b")
-PEER_COLOURS = ("#4c78a8", "#9ecae9", "#54a24b", "#88d27a", "#b79a20", "#9d755d", "#bab0ac")
+OWN_COLOUR, PEER_COLOUR = "#b3201f", "#8fa3b8"
+COLUMNS = 5  # of panels
+CUT = 5  # bars end at so many times the shortest
 
 
 @dataclass(frozen=True)
@@ -211,44 +212,42 @@ def _cpu_name() -> str:
 
 
 def plot(results: Sequence[Result], path: str) -> None:
-    """A panel of bars per kind of work, a group per net, logarithmic; needs matplotlib."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    """For each kind of work a panel of bars per net; needs matplotlib."""
+    from matplotlib.figure import Figure
 
     kinds = by_kind(results)
     runners = list(dict.fromkeys(result.runner for result in results))
-    most = max(len(lines(part)) for part in kinds.values())
-    width = max(8.0, 1.5 + 0.3 * most * (len(runners) + 1))
-    figure, axes = pyplot.subplots(
-        len(kinds), figsize=(width, 3.4 * len(kinds) + 0.6), squeeze=False, layout="constrained"
+    columns = min(COLUMNS, max(len(lines(part)) for part in kinds.values()))
+    heights = [-(-len(lines(part)) // columns) for part in kinds.values()]
+    inches = 0.6 + 0.19 * len(runners)
+    figure = Figure(
+        figsize=(1.4 + 2.2 * columns, 0.4 * len(kinds) + inches * sum(heights)), layout="constrained"
     )
-    shown = {}
-    for axis, (what, part) in zip(axes[:, 0], kinds.items(), strict=True):
-        shown |= draw_bars(axis, lines(part), runners)
-        axis.set(yscale="log", ylabel=f"{KINDS[what].unit}, less is better")
-        axis.margins(x=0.01, y=0.2)
-        axis.set_title(KINDS[what].title, loc="left", fontsize="medium")
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(shown.values(), shown, loc="outside upper center", ncols=min(4, len(shown)), frameon=False)
+    blocks = figure.subfigures(len(kinds), height_ratios=heights, squeeze=False)[:, 0]
+    for block, rows, (what, part) in zip(blocks, heights, kinds.items(), strict=True):
+        block.suptitle(f"{KINDS[what].title}, {KINDS[what].unit} (less is better)", fontsize="medium")
+        axes = block.subplots(rows, columns, squeeze=False, sharey=True)
+        for axis in axes.flat[len(lines(part)) :]:
+            axis.axis("off")
+        for axis, line in zip(axes.flat, lines(part), strict=False):
+            draw_bars(axis, line, runners)
     figure.savefig(path, dpi=130)
-    pyplot.close(figure)
 
 
-def draw_bars(axis: Any, rows: Sequence[Line], runners: Sequence[str]) -> dict[str, Any]:
-    """A group of bars for each net, our own dark; what to show in the legend, by runner."""
-    own = [runner for runner in runners if is_own(runner)]
-    peers = [runner for runner in runners if not is_own(runner)]
-    colours = dict(zip(own, OWN_COLOURS, strict=False)) | dict(zip(peers, PEER_COLOURS, strict=False))
-    bar, shown = 1 / (len(runners) + 1), {}
-    for i, runner in enumerate(runners):
-        found = [(x + i * bar, row.results[runner].median) for x, row in enumerate(rows) if runner in row.results]
-        if found:
-            shown[runner] = axis.bar(*zip(*found, strict=True), width=bar, color=colours[runner])
-            labels = [number(value) for _, value in found]
-            axis.bar_label(shown[runner], labels, rotation=90, fontsize=6.5, padding=2)
-    middle = bar * (len(runners) - 1) / 2
-    axis.set_xticks([x + middle for x in range(len(rows))], [row.heading for row in rows])
-    axis.tick_params(axis="x", length=0)
-    return shown
+def draw_bars(axis: Any, line: Line, runners: Sequence[str]) -> None:
+    """A bar for each runner from zero on, our own in red; those many times the shortest are cut off."""
+    end = CUT * min(result.median for result in line.results.values())
+    for place, runner in enumerate(runners):
+        if runner not in line.results:
+            continue
+        value = line.results[runner].median
+        cut = value > end
+        axis.barh(place, min(value, end), color=OWN_COLOUR if is_own(runner) else PEER_COLOUR, height=0.75)
+        axis.text(
+            min(value, end), place, f" {number(value)}{' (cut)' if cut else ''}", va="center", fontsize=7.5
+        )
+    axis.set(xlim=(0, 1.3 * end), ylim=(len(runners) - 0.4, -0.6), xticks=[])
+    axis.set_yticks(range(len(runners)), runners, fontsize=8)
+    axis.tick_params(length=0)
+    axis.set_title(line.heading, fontsize=9)
+    axis.spines[["top", "right", "bottom"]].set_visible(False)
