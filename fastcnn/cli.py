@@ -81,6 +81,8 @@ def make_parser() -> argparse.ArgumentParser:
     command = _command(commands, "bench", bench, "time training steps of a small network, a few seconds")
     command.add_argument("--model", default="simple_cnn", help=f"{', '.join(MODELS)} (default: %(default)s)")
     command.add_argument("--batch-size", type=_count, default=64, help="(default: %(default)s)")
+    command.add_argument("--profile", action="store_true", help="show where the time goes, by layer and pass")
+    command.add_argument("--plot", metavar="PATH", help="draw the profile under the machine's roofline, an image file")
 
     _command(commands, "doctor", doctor_command, "show this installation and check that it computes right")
     return parser
@@ -146,13 +148,19 @@ def predict(arguments: argparse.Namespace) -> None:
 
 
 def bench(arguments: argparse.Namespace) -> None:
-    """Median time of a training step on random images, and what that means per second."""
+    """Median time of a training step on random images and what that means per second, or where it goes."""
     make, n = _choose("model", arguments.model, MODELS), arguments.batch_size
     fastcnn.seed(0)
     model = make((28, 28, 1), 10)
     model.compile("adam", "sparse_categorical_crossentropy")
     rng = np.random.default_rng(0)
     x, y = rng.random((n, 28, 28, 1), np.float32), rng.integers(0, 10, n)
+    if arguments.profile or arguments.plot:
+        profile = model.profile(x, y)
+        print(profile)
+        if arguments.plot:
+            profile.plot(arguments.plot)
+        return
     times = _step_times(lambda: model.train_on_batch(x, y))
     step = statistics.median(times)
     print(f"{arguments.model}, images of 28x28x1, batch {n}; {machine()}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn import checkpoints, summaries
+from fastcnn import checkpoints, profiling, summaries
 from fastcnn.arrays import as_float32
 from fastcnn.errors import unknown_name
 from fastcnn.graph import Graph, SymbolicTensor
@@ -181,6 +181,13 @@ class Model(Trainer):
     def summary(self, batch_size: int = 32, print_fn=print) -> None:
         """Print layers, output shapes, parameters, FLOPs and the activations' memory at `batch_size`."""
         print_fn(summaries.summary(self, batch_size))
+
+    def profile(self, x, y=None, batch_size: int | None = None, repeats: int = 20) -> profiling.Profile:
+        """Where the time of a training step on (x, y) goes, by layer and pass; without y, that of a prediction.
+
+        The model is afterwards what it was before. See `fastcnn.profiling`.
+        """
+        return profiling.profile(self, x, y, batch_size, repeats)
 
     def save(self, path, include_optimizer: bool = True) -> None:
         """Write weights, architecture and (unless told otherwise) the training state to one .safetensors file."""

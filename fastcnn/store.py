@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from fastcnn.layers.base import Variable
+from fastcnn.layers.base import Layer, Variable
 
 ALIGN = 16  # floats: every variable starts on a cache line
 
@@ -37,6 +37,16 @@ class Store:
 
     def gradient_views(self) -> dict[Variable, np.ndarray]:
         return {v: self.view(self.gradients, v) for v in self.variables}
+
+    def is_current(self, layers: Iterable[Layer]) -> bool:
+        """Whether the variables of these layers are the ones placed here, and have their values here."""
+        count = 0
+        for layer in layers:
+            for variable in layer.variables:
+                if self.views.get(variable) is not variable.value:
+                    return False
+            count += len(layer.variables)
+        return count == len(self.views)
 
     def adopt(self) -> None:
         """Make every variable's value a view of `values`, keeping what it holds now."""

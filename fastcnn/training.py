@@ -180,6 +180,8 @@ class Trainer:
 
     def _own_store(self) -> Store:
         """The store that holds the weights of all present layers."""
+        if self._store is not None and self._store.is_current(self.graph.layers):
+            return self._store
         variables = self.weights
         if self._store is None or self._store.variables != variables:
             self._store = Store(variables)
@@ -213,20 +215,27 @@ class Trainer:
             if isinstance(samples, slice):
                 io.targets[...] = y[samples]
             else:
-                np.take(y, samples, axis=0, out=io.targets)
+                np.take(y, samples, axis=0, out=io.targets, mode="clip")  # in range, or `point_at` had said so
             if io.weights is not None:
                 io.set_weights(weights[samples])
 
     def _penalty(self) -> float:
-        return sum(float(v.regularizer(v.value)) for v in self.trainable_weights if v.regularizer is not None)
+        return sum(float(v.regularizer(v.value)) for v in self._store.variables
+                   if v.regularizer is not None and v.trainable)
 
     def _forward(self, xs, training: bool = False):
         """One forward pass over all samples at once."""
-        shapes = [t.shape for t in self.graph.inputs]
-        if len(xs) != len(shapes):
-            raise ValueError(f"{self.name}: expected {len(shapes)} inputs, got {len(xs)}")
-        xs = [prepare_input(x, shape, self.name) for x, shape in zip(xs, shapes, strict=True)]
-        n = check_lengths(xs, [f"input {i}" for i in range(len(xs))], self.name)
+        inputs = self.graph.inputs
+        if len(xs) != len(inputs):
+            raise ValueError(f"{self.name}: expected {len(inputs)} inputs, got {len(xs)}")
+        xs = [prepare_input(x, t.shape, self.name) for x, t in zip(xs, inputs, strict=True)]
+        if len(xs) > 1:
+            check_lengths(xs, [f"input {i}" for i in range(len(xs))], self.name)
+        return self._run_forward(xs, training)
+
+    def _run_forward(self, xs, training: bool = False):
+        """The outputs for inputs that have been checked."""
+        n = len(xs[0])
         if n == 0:
             outputs = [np.zeros((0, *t.sample_shape), np.float32) for t in self.graph.outputs]
             return outputs if self._many_outputs else outputs[0]
@@ -238,6 +247,16 @@ class Trainer:
             plan.run()
             outputs = [output.copy() for output in plan.outputs]
         return outputs if self._many_outputs else outputs[0]
+
+    def _prepare_inputs(self, x, where: str):
+        """The inputs of a prediction, checked."""
+        self.build(shapes_of(x))
+        inputs = self.graph.inputs
+        xs = [prepare_input(a, t.shape, where)
+              for a, t in zip(as_list(x, len(inputs), f"{where}: x"), inputs, strict=True)]
+        if len(xs) > 1:
+            check_lengths(xs, [f"x[{i}]" for i in range(len(xs))], where)
+        return xs
 
     def _batch(self, x, y, where: str):
         """Inputs and targets of a batch, checked."""
@@ -410,11 +429,10 @@ class Trainer:
                 raise ValueError(f"{where}: the data holds no samples")
             return ([np.concatenate(p) for p in zip(*parts, strict=True)] if self._many_outputs
                     else np.concatenate(parts))
-        self.build(shapes_of(x))
-        inputs = self.graph.inputs
-        xs = [prepare_input(a, t.shape, where)
-              for a, t in zip(as_list(x, len(inputs), f"{where}: x"), inputs, strict=True)]
-        n = check_lengths(xs, [f"x[{i}]" for i in range(len(xs))], where)
+        xs = self._prepare_inputs(x, where)
+        n = len(xs[0])
+        if n <= batch_size and verbose == 0:
+            return self._run_forward(xs)
         results = [np.empty((n, *t.sample_shape), np.float32) for t in self.graph.outputs]
         params = {"steps": -(-n // batch_size), "verbose": verbose}
         calls = CallbackList(None, verbose=verbose, model=self, params=params)

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from fastcnn.kernels import _cpu
+from fastcnn.plan import plan
+
+plan.SERIAL_WORK = 0  # the networks of the tests are small, and should still run on all threads
 
 
 @pytest.fixture(params=_cpu.isas())

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,18 @@ class WorkerError(RuntimeError):
 
 
 class Missing(Exception):
-    """The worker's framework is not installed."""
+    """The runner cannot be made here: its framework is not installed, or fails."""
 
 
 class Worker:
     """A runner in a process of its own, idle until asked."""
 
-    def __init__(self, name: str, command: Sequence[str], threads: int = 1):
+    def __init__(
+        self, name: str, command: Sequence[str], threads: int = 1, variables: Mapping[str, str] | None = None
+    ):
         self.name = name
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by close)
-        environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+        environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **(variables or {})}
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -44,6 +46,7 @@ class Worker:
             self.close()
             raise Missing(hello["missing"])
         self.version: str = hello["version"]
+        self.jobs: list[str] = hello["jobs"]
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Send a request and wait for the reply."""
@@ -72,7 +75,9 @@ class Worker:
         self.log.close()
 
 
-def start(name: str, net: str, threads: int, python: str = sys.executable) -> Worker:
-    """A worker of this package; `Missing` when its framework is not installed for that Python."""
+def start(
+    name: str, net: str, threads: int, python: str = sys.executable, variables: Mapping[str, str] | None = None
+) -> Worker:
+    """A worker of this package, with these environment variables; `Missing` when its runner cannot be made."""
     command = [python, "-m", "bench.versus.worker", name, net, "--threads", str(threads)]
-    return Worker(f"{name} on {net}", command, threads)
+    return Worker(f"{name} on {net}", command, threads, variables)

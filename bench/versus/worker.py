@@ -2,8 +2,10 @@
 
     {"do": "check"}                                            -> {"losses": [...]}
     {"do": "time", "what": ..., "steps": ..., "warmup": ..., "seconds": ...} -> {"seconds": [...]}
+    {"do": "epoch", "what": ..., "images": ...}                -> {"seconds": [...]}
+    {"do": "memory", "steps": ...}                             -> {"megabytes": ...}
 
-Its first line is {"version": ...}, or {"missing": ...} when the framework is not installed.
+Its first line is {"version": ..., "jobs": [...]}, or {"missing": ...} when the runner cannot be made here.
 """
 
 from __future__ import annotations
@@ -13,55 +15,68 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any, TextIO
 
-from bench.versus.nets import NETS
-from bench.versus.runners import RUNNERS, Runner, make
+from bench.versus.nets import NETS, Batch, Net, Weights
+from bench.versus.runners import RUNNERS, Runner, load
 
 BATCHES = 4
 CHECK_STEPS = 3
 LEAST_STEPS = 5
+WARMUP_BATCHES = 3
+JOBS = ("train", "predict", "predict-one", "epoch", "epoch-loader")
 
 
-def serve(make_runner: Callable[[], Runner], requests: TextIO, replies: TextIO) -> None:
-    """Make the runner, then answer requests."""
+class Desk:
+    """Answers requests about one network by one runner."""
 
-    def reply(**message: Any) -> None:
-        replies.write(json.dumps(message) + "\n")
-        replies.flush()
+    def __init__(self, make: Callable[[Net, Weights, Sequence[Batch], int], Runner], net: Net, threads: int):
+        self.net = net
+        self.imported = peak_megabytes()
+        self.runner = make(net, net.weights(), net.batches(BATCHES), threads)
+        self.jobs = [what for what in JOBS if hasattr(self.runner, method(what))]
 
-    try:
-        runner = make_runner()
-    except ImportError as error:
-        reply(missing=str(error))
-        return
-    reply(version=runner.version)
-    for line in requests:
-        request = json.loads(line)
-        reply(**ANSWERS[request.pop("do")](runner, **request))
+    def check(self) -> dict[str, Any]:
+        """The loss of batch 0 as in a test, that of a step on it, and so on for the first few steps."""
+        losses = []
+        for i in range(CHECK_STEPS):
+            losses += [self.runner.loss(0), self.runner.train(i % BATCHES)]
+        return {"losses": [*losses, self.runner.loss(0)]}
+
+    def time(self, what: str, steps: int, warmup: int, seconds: float) -> dict[str, Any]:
+        """Seconds of each of `steps` calls after `warmup` others; fewer of both when they would take much
+        longer than `seconds`."""
+        call = getattr(self.runner, method(what))
+        run_calls(call, warmup, least=2, seconds=seconds / 4)
+        gc.collect()
+        return {"seconds": run_calls(call, steps, LEAST_STEPS, seconds)}
+
+    def epoch(self, what: str, images: int) -> dict[str, Any]:
+        """Seconds of one epoch over so many images; a few batches, and one of the last's size, come before."""
+        call = getattr(self.runner, method(what))
+        data = self.net.raw_images(images)
+        few = min(images, WARMUP_BATCHES * self.net.batch + images % self.net.batch)
+        call(*(array[:few] for array in data))
+        gc.collect()
+        start = perf_counter()
+        call(*data)
+        return {"seconds": [perf_counter() - start]}
+
+    def memory(self, steps: int) -> dict[str, Any]:
+        """Peak of this process after so many steps, less what it was when the framework had been imported."""
+        for i in range(steps):
+            self.runner.train(i % BATCHES)
+        return {"megabytes": peak_megabytes() - self.imported}
 
 
-def check(runner: Runner) -> dict[str, list[float]]:
-    """The loss of the first batch, before training and after each of the first steps."""
-    losses = [runner.loss(0)]
-    for i in range(CHECK_STEPS):
-        runner.train(i % BATCHES)
-        losses.append(runner.loss(0))
-    return {"losses": losses}
+def method(what: str) -> str:
+    return what.replace("-", "_")
 
 
-def measure(runner: Runner, what: str, steps: int, warmup: int, seconds: float) -> dict[str, list[float]]:
-    """Seconds of each of `steps` calls after `warmup` others; fewer of both when they would take much longer
-    than `seconds`."""
-    call = getattr(runner, what.replace("-", "_"))
-    run_calls(call, warmup, least=2, seconds=seconds / 4)
-    gc.collect()
-    return {"seconds": run_calls(call, steps, LEAST_STEPS, seconds)}
-
-
-def run_calls(call: Callable[[int], None], most: int, least: int, seconds: float) -> list[float]:
+def run_calls(call: Callable[[int], Any], most: int, least: int, seconds: float) -> list[float]:
     times: list[float] = []
     while len(times) < least or (len(times) < most and sum(times) < seconds):
         start = perf_counter()
@@ -70,7 +85,38 @@ def run_calls(call: Callable[[int], None], most: int, least: int, seconds: float
     return times
 
 
-ANSWERS: dict[str, Callable[..., dict[str, list[float]]]] = {"check": check, "time": measure}
+def peak_megabytes() -> float:
+    """Largest resident set so far.
+
+    Linux counts it for this program alone in /proc; what getrusage says there includes the process that
+    started it.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.open() if line.startswith("VmHWM")) / 1024
+    import resource
+
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def serve(make_desk: Callable[[], Desk], requests: TextIO, replies: TextIO) -> None:
+    """Make the desk, then answer requests."""
+
+    def reply(**message: Any) -> None:
+        replies.write(json.dumps(message) + "\n")
+        replies.flush()
+
+    try:
+        desk = make_desk()
+    except Exception as error:  # not installed, no compiler, no such layer: the others can still be compared
+        reply(missing=f"{type(error).__name__}: {error}")
+        return
+    reply(version=desk.runner.version, jobs=desk.jobs)
+    for line in requests:
+        request = json.loads(line)
+        answer = {"check": desk.check, "time": desk.time, "epoch": desk.epoch, "memory": desk.memory}
+        reply(**answer[request.pop("do")](**request))
 
 
 def main() -> None:
@@ -85,10 +131,7 @@ def main() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what frameworks print goes to the log, not between the replies
-    net = NETS[args.net]
-    serve(
-        lambda: make(args.runner, net, net.weights(), net.batches(BATCHES), args.threads), sys.stdin, replies
-    )
+    serve(lambda: Desk(load(args.runner), NETS[args.net], args.threads), sys.stdin, replies)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ class Panel:
     @property
     def mode(self) -> str: ...
 
+def algorithm_of(panel: Panel) -> str: ...
+
 class Weights:
     def __init__(
         self,
@@ -51,6 +53,7 @@ class PackWeights(Op):
     def __init__(self, weights: Weights, name: str = "pack") -> None: ...
 
 class Gather(Op):
+    algorithm: str
     def __init__(
         self,
         panel: Panel,
@@ -69,6 +72,7 @@ class Gather(Op):
     ) -> None: ...
 
 class WeightGrad(Op):
+    algorithm: str
     def __init__(
         self,
         panel: Panel,

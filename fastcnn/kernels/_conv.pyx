@@ -191,6 +191,11 @@ cdef class Panel:
         return ("in place", "padded", "im2col")[self.c.mode]
 
 
+def algorithm_of(Panel panel):
+    """What users call it: 'im2col' where patches are written to memory, else 'direct'."""
+    return "im2col" if panel.c.mode == _IM2COL else "direct"
+
+
 cdef int *table_address(table):
     return <int *><Py_ssize_t>table.ctypes.data
 
@@ -508,6 +513,7 @@ cdef class Gather(Op):
     """
 
     cdef gather_t c
+    cdef readonly str algorithm
 
     def __init__(self, Panel panel, Weights weights, Tensor y, bias=None, clamp=(-INFINITY, INFINITY),
                  y_origin=(0, 0), y_strides=(1, 1), Py_ssize_t bands=1, bint by_channels=False, pool=None, arg=None,
@@ -536,6 +542,7 @@ cdef class Gather(Op):
             self.set_pool(pool, arg, pool_relu)
         self.items = blocks * g.splits if by_channels else g.n * (bands if g.panel.images == 1 else 1)
         self.run, self.args = <fc_run>run_gather, g
+        self.algorithm = algorithm_of(panel)
         self.name, self.keep = name, (panel, weights, y, yoff, bias, self.keep)
 
     cdef set_pool(self, window, arg, relu):
@@ -658,6 +665,7 @@ cdef class WeightGrad(Op):
     """
 
     cdef weight_grad_t c
+    cdef readonly str algorithm
 
     def __init__(self, Panel panel, Tensor dy, dw, db=None, Py_ssize_t groups=1, bint by_channels=False,
                  name="weight gradient"):
@@ -683,4 +691,5 @@ cdef class WeightGrad(Op):
         self.scratch = panel.scratch
         self.items = -(-icg // panel.c.width) if by_channels else g.n
         self.run, self.args = <fc_run>run_weight_grad, g
+        self.algorithm = algorithm_of(panel)
         self.name, self.keep = name, (panel, dy, dw, db, yoff)

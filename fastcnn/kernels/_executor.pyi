@@ -1,5 +1,8 @@
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastcnn.kernels._op import Op
 
 class Stage:
@@ -16,11 +19,15 @@ class Stage:
 
 class Program:
     n_stages: int
+    n_ops: int
     scratch: int
     local: int
     groups: int
     stages: list[Stage]
-    def __init__(self, stages: Sequence[Stage], local: int = 0) -> None: ...
+    times: NDArray[np.int64] | None
+    def __init__(self, stages: Sequence[Stage], local: int = 0, serial: bool = False) -> None: ...
+    @property
+    def threads(self) -> int: ...
     def run(self, first: int = 0, last: int | None = None) -> None: ...
 
 def run_op(op: Op) -> None: ...

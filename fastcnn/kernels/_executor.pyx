@@ -7,6 +7,7 @@ threads: that is why results are the same bits on any number of them.
 """
 
 from cython.parallel cimport parallel, threadid
+from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 
 import numpy as np
@@ -17,6 +18,15 @@ from fastcnn.kernels._op cimport Op, fc_run, fc_task
 cdef extern from *:
     """
     #include <sched.h>
+    #include <stdint.h>
+    #include <time.h>
+
+    static inline int64_t fc_nanoseconds(void)
+    {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+    }
 
     #if defined(__x86_64__)
     #define FC_PAUSE() __builtin_ia32_pause()
@@ -60,6 +70,7 @@ cdef extern from *:
     Py_ssize_t fc_take(Py_ssize_t *next) noexcept nogil
     unsigned long fc_float_mode() noexcept nogil
     void fc_restore_mode(unsigned long old) noexcept nogil
+    int64_t fc_nanoseconds() noexcept nogil
 
 cdef struct op_entry:
     fc_run run
@@ -68,26 +79,42 @@ cdef struct op_entry:
 
 cdef struct stage_entry:
     op_entry *ops
-    Py_ssize_t n_ops
+    Py_ssize_t n_ops, first_op  # number of the first one among those of the program
     Py_ssize_t items, group, chunk, groups
     Py_ssize_t next, done  # the next group to hand out; groups completed
     bint barrier
 
 
-cdef void run_group(const stage_entry *stage, Py_ssize_t index, fc_task *task) noexcept nogil:
-    cdef Py_ssize_t first = index * stage.group, last = min(first + stage.group, stage.items), begin, i
+cdef void run_ops(const stage_entry *stage, const fc_task *task, int64_t *times) noexcept nogil:
+    """All ops on one chunk; with `times`, nanoseconds are added to those of each op."""
+    cdef Py_ssize_t i
+    cdef int64_t start, end
+    if times == NULL:
+        for i in range(stage.n_ops):
+            stage.ops[i].run(stage.ops[i].args, task)
+        return
+    start = fc_nanoseconds()
+    for i in range(stage.n_ops):
+        stage.ops[i].run(stage.ops[i].args, task)
+        end = fc_nanoseconds()
+        times[stage.first_op + i] += end - start
+        start = end
+
+
+cdef void run_group(const stage_entry *stage, Py_ssize_t index, fc_task *task, int64_t *times) noexcept nogil:
+    cdef Py_ssize_t first = index * stage.group, last = min(first + stage.group, stage.items), begin
     task.part = index
     begin = first
     while begin < last:
         task.begin = task.chunk = begin
         task.end = min(begin + stage.chunk, last)
         task.first = begin == first
-        for i in range(stage.n_ops):
-            stage.ops[i].run(stage.ops[i].args, task)
+        run_ops(stage, task, times)
         begin = task.end
 
 
-cdef void run_stages(stage_entry *stages, Py_ssize_t n, char *memory, Py_ssize_t scratch) noexcept nogil:
+cdef void run_stages(stage_entry *stages, Py_ssize_t n, char *memory, Py_ssize_t scratch,
+                     int64_t *times, Py_ssize_t first_time) noexcept nogil:
     """What each thread does. It waits for work to be complete, never for other threads to arrive: one that the
     system has put aside holds up nothing but the group it was working on."""
     cdef fc_task task
@@ -95,12 +122,14 @@ cdef void run_stages(stage_entry *stages, Py_ssize_t n, char *memory, Py_ssize_t
     cdef unsigned long mode = fc_float_mode()
     task.scratch = memory
     task.local = memory + scratch
+    if times != NULL:
+        times += first_time  # this thread's own
     for s in range(n):
         while True:
             group = fc_take(&stages[s].next)
             if group >= stages[s].groups:
                 break
-            run_group(&stages[s], group, &task)
+            run_group(&stages[s], group, &task, times)
             fc_done(&stages[s].done)
         if stages[s].barrier:
             while waited <= s:
@@ -126,16 +155,21 @@ class Stage:
 
 
 cdef class Program:
-    """Stages compiled into flat C arrays; `run` allocates nothing once the thread count has settled."""
+    """Stages compiled into flat C arrays; `run` allocates nothing once the thread count has settled.
+
+    A `serial` one runs on one thread: for so little work that waking others costs more than they save.
+    """
 
     cdef stage_entry *entries
     cdef op_entry *ops
-    cdef readonly Py_ssize_t n_stages, scratch, local, groups
+    cdef readonly Py_ssize_t n_stages, n_ops, scratch, local, groups
     cdef readonly list stages
-    cdef object memory
+    cdef object memory, _times
+    cdef char *memory_start
     cdef Py_ssize_t memory_threads
+    cdef bint serial
 
-    def __init__(self, stages, Py_ssize_t local=0):
+    def __init__(self, stages, Py_ssize_t local=0, bint serial=False):
         cdef Py_ssize_t s, i, k = 0
         cdef Op op
         self.n_stages = len(stages)
@@ -144,7 +178,7 @@ cdef class Program:
         if self.entries == NULL or self.ops == NULL:
             raise MemoryError("Program: no memory for the plan")
         for s, stage in enumerate(stages):
-            self.entries[s].ops = self.ops + k
+            self.entries[s].ops, self.entries[s].first_op = self.ops + k, k
             self.entries[s].n_ops = len(stage.ops)
             self.entries[s].items, self.entries[s].group, self.entries[s].chunk = stage.items, stage.group, stage.chunk
             self.entries[s].groups, self.entries[s].barrier = stage.groups, stage.barrier
@@ -156,6 +190,7 @@ cdef class Program:
             k += len(stage.ops)
         self.scratch = (self.scratch + 63) // 64 * 64
         self.local = (local + 63) // 64 * 64
+        self.n_ops, self.serial = k, serial
         self.stages = list(stages)
 
     def __dealloc__(self):
@@ -171,20 +206,47 @@ cdef class Program:
         if threads > self.memory_threads:
             self.memory = np.zeros(threads * size + 64, np.uint8)
             self.memory_threads = threads
-        cdef Py_ssize_t address = self.memory.ctypes.data
-        return <char *>((address + 63) // 64 * 64)
+            self.memory_start = <char *>((<Py_ssize_t>self.memory.ctypes.data + 63) // 64 * 64)
+        return self.memory_start
+
+    @property
+    def threads(self):
+        """Number of threads that a run takes."""
+        return 1 if self.serial else min(<Py_ssize_t>_cpu.get_num_threads(), max(<Py_ssize_t>1, self.groups))
+
+    @property
+    def times(self):
+        """None, or where to add up the nanoseconds that each thread spends in each op: int64 (threads, ops)."""
+        return self._times
+
+    @times.setter
+    def times(self, times):
+        if times is not None and (times.dtype != np.int64 or times.ndim != 2 or times.shape[1] != self.n_ops
+                                  or not times.flags.c_contiguous):
+            raise ValueError(f"Program: times must be a contiguous int64 array (threads, {self.n_ops}), got "
+                             f"{times.dtype} {times.shape}")
+        self._times = times
+
+    cdef int64_t *times_of(self, int threads) except? NULL:
+        """Where the first thread writes, or NULL when nobody wants to know."""
+        if self._times is None:
+            return NULL
+        if len(self._times) < threads:
+            raise ValueError(f"Program: times has rows for {len(self._times)} threads, {threads} are running")
+        return <int64_t *><Py_ssize_t>self._times.ctypes.data
 
     def run(self, Py_ssize_t first=0, last=None):
         """Run the stages [first, last) on as many threads as they can use; the GIL is released."""
         cdef Py_ssize_t n = (self.n_stages if last is None else last) - first, s
-        cdef int threads = min(<Py_ssize_t>_cpu.get_num_threads(), max(<Py_ssize_t>1, self.groups))
+        cdef int threads = self.threads
         cdef char *memory = self.reserve(threads)
-        cdef Py_ssize_t scratch = self.scratch, size = (self.scratch + self.local + 128) // 64 * 64
+        cdef int64_t *times = self.times_of(threads)
+        cdef Py_ssize_t scratch = self.scratch, size = (self.scratch + self.local + 128) // 64 * 64, ops = self.n_ops
         cdef stage_entry *stages = self.entries + first
         for s in range(n):
             stages[s].next = stages[s].done = 0
         with nogil, parallel(num_threads=threads):
-            run_stages(stages, n, memory + threadid() * size, scratch)
+            run_stages(stages, n, memory + threadid() * size, scratch, times, threadid() * ops)
 
 
 def run_op(Op op):

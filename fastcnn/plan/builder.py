@@ -150,6 +150,7 @@ class Builder:
         self.gradient_arrays = gradients  # Variable -> float32 array of its gradient
         self.steps: list[Step] = []
         self.deferred: list[Step] = []
+        self.origins: dict[Op, Step] = {}  # for profiles: which step an op came from
         self.packs: list[PackWeights] = []
         self.buffers: dict[Value, Buffer] = {}
         self.grads: dict[Value, Buffer] = {}
@@ -373,7 +374,9 @@ class Builder:
         """The stages of the engine that each draft becomes."""
         stages = []
         for draft in drafts:
-            ops = [op for step in draft.steps for op in step.make()]
+            origins = {op: step for step in draft.steps for op in step.make()}
+            self.origins.update(origins)
+            ops = list(origins)
             if draft.pipelined:
                 stages.append([Stage(ops, self.n, draft.group, draft.chunk)])
             else:

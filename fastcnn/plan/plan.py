@@ -7,6 +7,7 @@ NumPy layers or gradient clipping split it). Plans are immutable: another batch 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,10 @@ from fastcnn.plan.losses import LossIO, add_loss, take_final_activation
 from fastcnn.plan.lowering import lower
 from fastcnn.store import Store
 from fastcnn.utils import compiled_kernel
+
+# A pass with less work takes one thread some 20 to 60 microseconds; waking another thread takes as long.
+SERIAL_WORK = 2e6
+VALUE_WORK = 8  # moving a value takes as long as so many operations on it
 
 
 class Plan:
@@ -35,6 +40,7 @@ class Plan:
         self.n, self.store, self.optimizer = n, store, optimizer
         self.rule = None if optimizer is None else compiled_kernel(optimizer, "step", "update")
         train = optimizer is not None
+        self.work = (3 if train else 1) * n * work_of(graph)
         ops, inputs, outputs = lower(graph, training or train)
         logits = list(outputs)
         for i, loss in enumerate(losses):
@@ -134,7 +140,7 @@ class Plan:
             elif segment:
                 self.calls.append((len(stages), len(stages) + len(segment)))
                 stages += segment
-        self.program = Program(stages, local)
+        self.program = Program(stages, local, serial=self.work < SERIAL_WORK)
 
     def run(self, repack: bool = True) -> None:
         """The whole pass. `repack=False` when the weights are those of the last run."""
@@ -158,6 +164,12 @@ class Plan:
         values.update(rate=values["learning_rate"], clip=self.optimizer.clipvalue or np.inf)
         for i, name in enumerate(self.scalar_names):
             self.scalars[i] = values[name]
+
+
+def work_of(graph: Graph) -> int:
+    """Roughly, in floating-point operations, the forward pass of one sample."""
+    return sum(node.layer.flops(node.outputs[0].shape) + VALUE_WORK * prod(node.outputs[0].sample_shape)
+               for node in graph.nodes)
 
 
 def stages_of(ops: Sequence[Any]) -> list[Stage]:

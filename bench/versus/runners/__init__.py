@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Protocol
 
-from bench.versus.nets import Array, Batch, Net
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.versus.nets import Batch, Net, Weights
 
 # Adam's. Frameworks add epsilon before or after the bias correction; this small, that makes no difference.
 LEARNING_RATE, EPSILON = 1e-3, 1e-10
@@ -15,22 +19,31 @@ LEARNING_RATE, EPSILON = 1e-3, 1e-10
 class Runner(Protocol):
     """One network in one framework, its data resident in the framework's own form.
 
-    Each call returns when the result is there.
+    Each call returns when the result is there. `epoch_loader` is left out where a framework has no loader.
     """
 
     version: str
 
     def loss(self, i: int) -> float:
-        """Mean loss of batch i, without training."""
+        """Mean loss of batch i as in a test: running statistics in batch normalization."""
 
-    def train(self, i: int) -> None:
-        """One step of Adam on batch i."""
+    def train(self, i: int) -> float:
+        """One step of Adam on batch i; its loss before the step."""
 
     def predict(self, i: int) -> None:
         """The logits of batch i."""
 
     def predict_one(self, i: int) -> None:
         """The logits of the first sample of batch i."""
+
+    def epoch(self, images: NDArray[np.uint8], labels: NDArray[np.int32]) -> None:
+        """Train on all images once: shuffle, scale to 0...1, cut into batches, step.
+
+        As one does when the data fits memory, whole batches taken at once.
+        """
+
+    def epoch_loader(self, images: NDArray[np.uint8], labels: NDArray[np.int32]) -> None:
+        """The same through the framework's own data loader."""
 
 
 # Name -> (module, class, what else its constructor takes).
@@ -51,7 +64,8 @@ def is_own(name: str) -> bool:
     return name.startswith("fastcnn")
 
 
-def make(name: str, net: Net, weights: Sequence[Array], batches: Sequence[Batch], threads: int) -> Runner:
-    """The runner of that name; ImportError when its framework is not installed."""
+def load(name: str) -> Callable[[Net, Weights, Sequence[Batch], int], Runner]:
+    """What makes the runner of that name from (net, weights, batches, threads), its framework imported;
+    ImportError when that is not installed."""
     module, kind, options = RUNNERS[name]
-    return getattr(import_module(f"{__name__}.{module}"), kind)(net, weights, batches, threads, **options)
+    return partial(getattr(import_module(f"{__name__}.{module}"), kind), **options)

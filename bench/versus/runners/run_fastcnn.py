@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fastcnn
-from bench.versus.nets import Conv, Dense, Flatten, MaxPool
+from bench.versus import nets
 from bench.versus.runners import EPSILON, LEARNING_RATE
 from fastcnn import layers as L
+from fastcnn.data import Dataset
 
 
 class FastCNN:
@@ -13,45 +14,72 @@ class FastCNN:
 
     def __init__(self, net, weights, batches, threads, algorithm="auto"):
         fastcnn.set_num_threads(threads)
-        self.batches = batches
-        self.model = fastcnn.Sequential([fastcnn.Input(net.input_shape)])
-        for i, layer in enumerate(net.layers):
-            self.model.add(self._layer(layer, last=i == len(net.layers) - 1, algorithm=algorithm))
-        self.model.compile(
-            fastcnn.optimizers.Adam(LEARNING_RATE, epsilon=EPSILON),
-            fastcnn.losses.SparseCategoricalCrossentropy(from_logits=True),
-        )
-        self.model.set_weights(weights)
-
-    @staticmethod
-    def _layer(layer, last, algorithm):
-        activation = None if last else "relu"
-        match layer:
-            case Conv():
-                return L.Conv2D(
-                    layer.filters,
-                    layer.kernel,
-                    layer.strides,
-                    layer.padding,
-                    activation=activation,
-                    algorithm=algorithm,
-                )
-            case MaxPool():
-                return L.MaxPooling2D(layer.size, layer.strides)
-            case Flatten():
-                return L.Flatten()
-            case Dense():
-                return L.Dense(layer.units, activation=activation)
+        self.batches, self.batch_size = batches, net.batch
+        self.model = build(net, weights, algorithm)
+        compile_model(self.model)
+        image = fastcnn.Input(net.input_shape)
+        self.from_bytes = fastcnn.Model(image, self.model(L.Rescaling(1 / 255)(image)))
+        compile_model(self.from_bytes)
 
     def loss(self, i):
         return float(self.model.test_on_batch(*self.batches[i]))
 
     def train(self, i):
-        self.model.train_on_batch(*self.batches[i])
+        return float(self.model.train_on_batch(*self.batches[i]))
 
     def predict(self, i):
         x = self.batches[i][0]
         self.model.predict(x, batch_size=len(x))
 
     def predict_one(self, i):
-        self.model.predict(self.batches[i][0][:1])
+        self.model(self.batches[i][0][:1])
+
+    def epoch(self, images, labels):
+        self.from_bytes.fit(images, labels, batch_size=self.batch_size, verbose=0)
+
+    def epoch_loader(self, images, labels):
+        self.from_bytes.fit(Dataset(images, labels, self.batch_size, shuffle=True), verbose=0)
+
+
+def compile_model(model):
+    model.compile(
+        fastcnn.optimizers.Adam(LEARNING_RATE, epsilon=EPSILON),
+        fastcnn.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+
+
+def build(net, weights, algorithm):
+    def apply(k, layer, *inputs):
+        made = make_layer(layer, algorithm)
+        y = made(inputs if len(inputs) > 1 else inputs[0])
+        made.set_weights(weights[k])
+        return y
+
+    image = fastcnn.Input(net.input_shape)
+    return fastcnn.Model(image, net.evaluate(image, apply))
+
+
+def make_layer(layer, algorithm):
+    match layer:
+        case nets.Conv(filters, kernel, strides, padding, bias):
+            return L.Conv2D(filters, kernel, strides, padding, use_bias=bias, algorithm=algorithm)
+        case nets.DepthwiseConv(kernel, strides, padding):
+            return L.DepthwiseConv2D(kernel, strides, padding, use_bias=False)
+        case nets.Dense(units):
+            return L.Dense(units)
+        case nets.BatchNorm():
+            return L.BatchNormalization(momentum=nets.MOMENTUM, epsilon=nets.BATCH_NORM_EPSILON)
+        case nets.Relu():
+            return L.ReLU()
+        case nets.MaxPool(kernel, strides):
+            return L.MaxPooling2D(kernel, strides)
+        case nets.GlobalAvgPool():
+            return L.GlobalAveragePooling2D()
+        case nets.Flatten():
+            return L.Flatten()
+        case nets.UpSample(size):
+            return L.UpSampling2D(size)
+        case nets.Add():
+            return L.Add()
+        case nets.Concat():
+            return L.Concatenate()

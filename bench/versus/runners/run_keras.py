@@ -8,40 +8,58 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers as L
 
-from bench.versus.nets import Conv, Dense, Flatten, MaxPool
+from bench.versus import nets
 from bench.versus.runners import EPSILON, LEARNING_RATE
 
 
 class Keras:
-    """compile, train_on_batch, test_on_batch, predict_on_batch."""
+    """compile, fit, train_on_batch, test_on_batch, predict_on_batch."""
 
     version = f"keras {keras.__version__}, tensorflow {tf.__version__}"
 
     def __init__(self, net, weights, batches, threads):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
+        self.batch_size = net.batch
         self.model = build(net, weights)
         self.optimizer = keras.optimizers.Adam(LEARNING_RATE, epsilon=EPSILON)
         self.criterion = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.model.compile(self.optimizer, self.criterion)
+        image = keras.Input(net.input_shape)
+        self.from_bytes = keras.Model(image, self.model(L.Rescaling(1 / 255)(image)))
+        self.from_bytes.compile(keras.optimizers.Adam(LEARNING_RATE, epsilon=EPSILON), self.criterion)
         self.batches = [(tf.constant(x), tf.constant(y)) for x, y in batches]
         self.ones = [x[:1] for x, _ in self.batches]
 
     def loss(self, i):
         self.model.reset_metrics()
-        return float(self.model.test_on_batch(*self.batches[i]))
+        value = float(self.model.test_on_batch(*self.batches[i]))
+        self.model.reset_metrics()
+        return value
 
     def train(self, i):
-        self.model.train_on_batch(*self.batches[i])
+        """Keras returns the mean loss since `reset_metrics`; after `loss` it is that of this step."""
+        return float(self.model.train_on_batch(*self.batches[i]))
 
     def predict(self, i):
         self.model.predict_on_batch(self.batches[i][0])
 
     def predict_one(self, i):
         self.model.predict_on_batch(self.ones[i])
+
+    def epoch(self, images, labels):
+        self.from_bytes.fit(images, labels, batch_size=self.batch_size, verbose=0)
+
+    def epoch_loader(self, images, labels):
+        self.from_bytes.fit(self.dataset(images, labels), verbose=0)
+
+    def dataset(self, images, labels):
+        data = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(len(images))
+        return data.batch(self.batch_size).prefetch(tf.data.AUTOTUNE)
 
 
 class TensorFlow(Keras):
@@ -50,7 +68,7 @@ class TensorFlow(Keras):
     def __init__(self, net, weights, batches, threads):
         super().__init__(net, weights, batches, threads)
         self.optimizer.build(self.model.trainable_variables)
-        self.step = tf.function(self._step)
+        self.step = tf.function(self._step, reduce_retracing=True)
         self.forward = tf.function(lambda x: self.model(x, training=False), reduce_retracing=True)
 
     def _step(self, x, y):
@@ -61,7 +79,7 @@ class TensorFlow(Keras):
         return loss
 
     def train(self, i):
-        self.step(*self.batches[i]).numpy()
+        return float(self.step(*self.batches[i]).numpy())
 
     def predict(self, i):
         self.forward(self.batches[i][0]).numpy()
@@ -69,30 +87,60 @@ class TensorFlow(Keras):
     def predict_one(self, i):
         self.forward(self.ones[i]).numpy()
 
+    def epoch(self, images, labels):
+        images = images.astype(np.float32) / 255
+        order = np.random.default_rng().permutation(len(images))
+        for first in range(0, len(images), self.batch_size):
+            samples = order[first : first + self.batch_size]
+            self.step(tf.constant(images[samples]), tf.constant(labels[samples]))
+
+    def epoch_loader(self, images, labels):
+        for x, y in self.dataset(images, labels):
+            self.step(tf.cast(x, tf.float32) / 255, y)
+
 
 def build(net, weights):
-    model = keras.Sequential([keras.Input(net.input_shape)])
-    for i, layer in enumerate(net.layers):
-        activation = None if i == len(net.layers) - 1 else "relu"
-        match layer:
-            case Conv():
-                same = layer.strides == 1 and 2 * layer.padding == layer.kernel - 1
-                if layer.padding and not same:
-                    model.add(L.ZeroPadding2D(layer.padding))
-                model.add(
-                    L.Conv2D(
-                        layer.filters,
-                        layer.kernel,
-                        layer.strides,
-                        "same" if same else "valid",
-                        activation=activation,
-                    )
-                )
-            case MaxPool():
-                model.add(L.MaxPooling2D(layer.size, layer.strides))
-            case Flatten():
-                model.add(L.Flatten())
-            case Dense():
-                model.add(L.Dense(layer.units, activation=activation))
-    model.set_weights(weights)
-    return model
+    def apply(k, layer, *inputs):
+        padding = getattr(layer, "padding", 0)
+        if padding and not is_same(layer):
+            inputs = [L.ZeroPadding2D(padding)(x) for x in inputs]
+        made = make_layer(layer)
+        y = made(list(inputs) if len(inputs) > 1 else inputs[0])
+        made.set_weights(weights[k])
+        return y
+
+    image = keras.Input(net.input_shape)
+    return keras.Model(image, net.evaluate(image, apply))
+
+
+def is_same(layer):
+    """Whether Keras's 'same' means the zeros that the layer wants."""
+    return layer.strides == 1 and 2 * layer.padding == layer.kernel - 1
+
+
+def make_layer(layer):
+    match layer:
+        case nets.Conv(filters, kernel, strides, bias=bias):
+            padding = "same" if is_same(layer) else "valid"
+            return L.Conv2D(filters, kernel, strides, padding, use_bias=bias)
+        case nets.DepthwiseConv(kernel, strides):
+            padding = "same" if is_same(layer) else "valid"
+            return L.DepthwiseConv2D(kernel, strides, padding, use_bias=False)
+        case nets.Dense(units):
+            return L.Dense(units)
+        case nets.BatchNorm():
+            return L.BatchNormalization(momentum=nets.MOMENTUM, epsilon=nets.BATCH_NORM_EPSILON)
+        case nets.Relu():
+            return L.ReLU()
+        case nets.MaxPool(kernel, strides):
+            return L.MaxPooling2D(kernel, strides)
+        case nets.GlobalAvgPool():
+            return L.GlobalAveragePooling2D()
+        case nets.Flatten():
+            return L.Flatten()
+        case nets.UpSample(size):
+            return L.UpSampling2D(size)
+        case nets.Add():
+            return L.Add()
+        case nets.Concat():
+            return L.Concatenate()
