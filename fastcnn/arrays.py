@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float32]
 
+ALIGN = 16  # floats in a cache line
 
 IMAGES = "(batch, height, width, channels)"
 WEIGHTS = "(kernel height, kernel width, input channels, output channels)"
@@ -42,3 +44,11 @@ def as_float32(value: ArrayLike, ndim: int | None, what: str, shape: Sequence[in
     if shape is not None and array.shape != tuple(shape):
         raise ValueError(f"{what} must have shape {tuple(shape)}, got {array.shape}")
     return np.require(array, np.float32, "CA")
+
+
+def aligned_zeros(shape: int | Sequence[int]) -> Array:
+    """float32 zeros that start on a cache line, so that no vector of theirs lies in two."""
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    memory = np.zeros(prod(shape) + ALIGN, np.float32)
+    start = -(memory.ctypes.data // 4) % ALIGN
+    return memory[start : start + prod(shape)].reshape(shape)

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from fastcnn.arrays import ALIGN, aligned_zeros
 from fastcnn.layers.base import Layer, Variable
-
-ALIGN = 16  # floats: every variable starts on a cache line
 
 
 class Store:
@@ -23,7 +22,7 @@ class Store:
         size = 0
         for variable in self.variables:
             self.offsets[variable] = size
-            size += -(-variable.value.size // ALIGN) * ALIGN
+            size += -(-variable.value.size // ALIGN) * ALIGN  # every variable starts on a cache line
         self.values = aligned_zeros(size)
         self.gradients = aligned_zeros(size)
         self.slots: dict[str, np.ndarray] = {}
@@ -58,10 +57,3 @@ class Store:
     def segments(self) -> list[tuple[int, int, int, bool]]:
         """(offset, length, number, decays) of the trainable variables."""
         return [(self.offsets[v], v.value.size, i, True) for i, v in enumerate(self.variables) if v.trainable]
-
-
-def aligned_zeros(size: int) -> np.ndarray:
-    """float32 zeros that start on a cache line."""
-    memory = np.zeros(size + ALIGN, np.float32)
-    start = -(memory.ctypes.data // 4) % ALIGN
-    return memory[start: start + size]

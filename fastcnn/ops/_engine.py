@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-import numpy as np
-
-from fastcnn.arrays import Array
+from fastcnn.arrays import Array, aligned_zeros
 from fastcnn.kernels._eltwise import Reduce
 from fastcnn.kernels._executor import Program, Stage
 from fastcnn.kernels._op import Op, Tensor
@@ -41,13 +39,13 @@ def sum_over_images(n: int, shape: tuple[int, ...], make: Callable[[Array], Op])
     `make(parts)` is the op that fills `parts` (groups, *shape), whose items are images. How many images share
     a group follows from sizes alone, so the bits do not depend on the number of threads.
     """
-    total = np.zeros(shape, np.float32)
+    total = aligned_zeros(shape)
     if n == 0 or total.size == 0:
         return total
     groups = max(1, min(n, GROUPS, PARTIAL_BYTES // total.nbytes))
     images = -(-n // groups)
     groups = -(-n // images)
-    parts = total[None] if groups == 1 else np.empty((groups, *shape), np.float32)
+    parts = total[None] if groups == 1 else aligned_zeros((groups, *shape))
     op = make(parts)
     stages = [Stage([op], op.items, images)]
     if groups > 1:

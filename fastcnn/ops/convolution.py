@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn.arrays import IMAGES, WEIGHTS, Array, as_float32
+from fastcnn.arrays import IMAGES, WEIGHTS, Array, aligned_zeros, as_float32
 from fastcnn.errors import unknown_name
 from fastcnn.geometry import Conv, IntOrPair, Padding, image_shape, pair, positive, resolve_transpose
 from fastcnn.kernels import conv as passes
@@ -253,7 +253,7 @@ def _correlate(x, w, b, strides, padding, dilation, groups, algorithm, where) ->
 
 
 def _forward(conv: Conv, x: Array, w: Array, b: Array | None, algorithm: str) -> Array:
-    y = np.empty(conv.y_shape, np.float32)
+    y = aligned_zeros(conv.y_shape)
     if _is_depthwise(conv, algorithm):
         run(DepthwiseConv(tensor(x), _per_channel(conv, w), b, tensor(y), *_steps(conv), -np.inf, np.inf))
         return y
@@ -265,7 +265,7 @@ def _forward(conv: Conv, x: Array, w: Array, b: Array | None, algorithm: str) ->
 
 def _spread(conv: Conv, dy: Array, w: Array, b: Array | None, algorithm: str) -> Array:
     """The input gradient, plus b."""
-    dx = np.empty(conv.x_shape, np.float32)
+    dx = aligned_zeros(conv.x_shape)
     if _is_depthwise(conv, algorithm):
         run(DepthwiseInputGrad(tensor(dy), _per_channel(conv, w), tensor(dx), *_steps(conv)))
         return dx if b is None else np.add(dx, b, out=dx)
@@ -288,7 +288,7 @@ def _weight_grad(
     algorithm = _check_algorithm(algorithm, where)
     inputs, errors = tensor(x), tensor(dy)
     if groups == 1 and conv.n and passes.weight_bytes(conv) > passes.LARGE_WEIGHTS:
-        dw, width = np.empty(conv.w_shape, np.float32), min(SLICE_CHANNELS, conv.ic)
+        dw, width = aligned_zeros(conv.w_shape), min(SLICE_CHANNELS, conv.ic)
         run(passes.weight_grad(conv, inputs, errors, dw[None], None, algorithm, slice_channels=width))
         return dw
 
@@ -304,7 +304,7 @@ def _weight_grad(
 
 def _packed(make):
     """(weights in packed form, the op that packs them)."""
-    packed = np.empty(make(None).packed_size, np.float32)
+    packed = aligned_zeros(make(None).packed_size)
     weights = make(packed)
     return weights, PackWeights(weights)
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arrays import aligned_zeros
 from fastcnn.kernels import _eltwise
 from fastcnn.kernels._conv import PackWeights
 from fastcnn.kernels._executor import Stage
@@ -258,7 +259,7 @@ class Builder:
     def weights(self, variable, shape, op, make, pack: bool):
         """A function that gives the Weights; packed ones are filled by a step at the start of the program."""
         array = variable.value.reshape(shape)
-        packed = np.empty(make(array, None).packed_size, np.float32) if pack else None
+        packed = aligned_zeros(make(array, None).packed_size) if pack else None
         weights = make(array, packed)
         if pack:
             self.packs.append(PackWeights(weights))
@@ -336,13 +337,12 @@ class Builder:
             else:
                 places[buffer] = arena_floats
                 arena_floats += _round(self.n * prod(buffer.padded), 16) + 16
-        arena = np.zeros(arena_floats + 16, np.float32)
-        start = -(arena.ctypes.data // 4) % 16
+        arena = aligned_zeros(arena_floats)
         for buffer, place in places.items():
             (top, _), (left, _) = buffer.halo
             h, w, _ = buffer.hwc
             size = self.n * prod(buffer.padded)
-            full = arena[start + place: start + place + size].reshape(self.n, *buffer.padded)
+            full = arena[place: place + size].reshape(self.n, *buffer.padded)
             buffer.array = full[:, top:top + h, left:left + w]
         return arena.nbytes, local_bytes
 
@@ -361,7 +361,7 @@ class Builder:
         for variable, owners in shares.items():
             target = self.gradient_arrays[variable].reshape(1, -1)
             rows = sum(owner.rows for owner in owners)
-            array = target if rows == 1 else np.zeros((rows, variable.value.size), np.float32)
+            array = target if rows == 1 else aligned_zeros((rows, variable.value.size))
             row = 0
             for owner in owners:
                 owner.arrays[variable] = array[row: row + owner.rows]

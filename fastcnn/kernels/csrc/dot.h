@@ -4,7 +4,6 @@
  *     y[m][n] = clamp(A[m][taps * inner] W + b)      W packed as [tap][vector of channels][n][VLEN], zeros past `inner`
  */
 #include "vec.h"
-#include "vmath.h"
 #include "fc_kernels.h"
 
 /* Accumulators: the rest of the registers holds weights and pixels. */
@@ -18,6 +17,23 @@ INLINE void dot_step(vf acc[][VLEN / 2], const float *const *x, ptrdiff_t at, co
         const vf xi = lanes == VLEN ? load(x[i] + at) : load_part(x[i] + at, lanes);
         UNROLL for (int j = 0; j < n; j++) acc[i][j] += xi * wv[j];
     }
+}
+
+/* Sums of neighbouring lanes: those of a, then those of b. */
+INLINE vf halves(vf a, vf b) { return shuffle(a, b, 2 * LANES) + shuffle(a, b, 2 * LANES + 1); }
+
+/* Lane j is the sum of the lanes of v[j], j < n <= VLEN / 2: each round halves the lanes of a vector that are left,
+ * and the vectors while there are several. */
+INLINE vf sums_of(vf *v, const int n)
+{
+    int count = n > 4 ? 8 : n > 2 ? 4 : n;
+    UNROLL for (int j = n; j < count; j++) v[j] = splat(0);
+    UNROLL for (int lanes = VLEN; lanes > 1; lanes /= 2) {
+        const int alone = count == 1;
+        if (!alone) count /= 2;
+        UNROLL for (int j = 0; j < count; j++) v[j] = halves(v[2 * j], v[alone ? 0 : 2 * j + 1]);
+    }
+    return v[0];
 }
 
 INLINE void dot_rows(const fc_dot_tile *t, const int32_t *xoff, const int32_t *yoff, const int m, const int n)
@@ -37,11 +53,8 @@ INLINE void dot_rows(const fc_dot_tile *t, const int32_t *xoff, const int32_t *y
             w += n * VLEN;
         }
     }
-    UNROLL for (int i = 0; i < m; i++)
-        UNROLL for (int j = 0; j < n; j++) {
-            const float s = sum_all(acc[i][j])[0] + (t->bias ? t->bias[j] : 0);
-            t->y[yoff[i] + j] = clamp(splat(s), splat(t->lo), splat(t->hi))[0];
-        }
+    const vf bias = t->bias ? load_part(t->bias, n) : splat(0), lo = splat(t->lo), hi = splat(t->hi);
+    UNROLL for (int i = 0; i < m; i++) store_part(t->y + yoff[i], clamp(sums_of(acc[i], n) + bias, lo, hi), n);
 }
 
 INLINE void dot_pixels(const fc_dot_tile *t, const int n)
