@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float32]
 
 
+SEQUENCES = "(batch, steps, channels)"
 IMAGES = "(batch, height, width, channels)"
+VOLUMES = "(batch, depth, height, width, channels)"
 WEIGHTS = "(kernel height, kernel width, input channels, output channels)"
 
 
