@@ -8,7 +8,7 @@ import pytest
 import fastcnn as fc
 from fastcnn import layers, ops, optimizers, reference
 from fastcnn.kernels import _cpu
-from fastcnn.kernels import conv3d as conv3d_passes
+from fastcnn.kernels import conv3d as passes
 from fastcnn.kernels._eltwise import BiasGrad, Copy
 from fastcnn.kernels._executor import Program, Stage
 from fastcnn.kernels._op import Tensor
@@ -48,7 +48,7 @@ def test_passes_are_exact_and_adjoint(n, d, h, w, ic, oc, kernel, words, isa, th
 
 def test_weights_that_outgrow_the_cache(monkeypatch, threads, rng):
     """Then work is cut by blocks of channels, in all slices alike."""
-    monkeypatch.setattr(conv3d_passes, "HUGE_WEIGHTS", 100)
+    monkeypatch.setattr(passes, "HUGE_WEIGHTS", 100)
     x, w = small_ints(rng, (3, 4, 5, 6, 20)), small_ints(rng, (3, 3, 3, 20, 40))
     dy = small_ints(rng, (3, 2, 3, 3, 40))
     words = {"strides": 2, "padding": "same"}
@@ -205,7 +205,7 @@ def test_a_step_in_many_groups_and_stages(rng, monkeypatch):
     for name, size in (("CHUNK_BYTES", 1), ("LARGE_WEIGHTS", 100), ("PARTIAL_BYTES", 4 * 27 * 3 * 6 * 4)):
         monkeypatch.setattr(builder, name, size)
     monkeypatch.setattr(volumes, "LARGE_WEIGHTS", 100)
-    monkeypatch.setattr(conv3d_passes, "HUGE_WEIGHTS", 100)
+    monkeypatch.setattr(passes, "HUGE_WEIGHTS", 100)
     layer = layers.Conv3D(6, 3, padding="same", activation="relu")
     assert_step_follows_float64(layer, (3, 4, 3, 2), rng, *conv3d_passes(layer), n=11)
 
@@ -313,6 +313,7 @@ def test_a_series_adds_to_one_partial_sum(rng):
     parts = np.full((3, 4), np.nan, np.float32)
     op = Series([BiasGrad(Tensor(a.shape, a), parts) for a in x])
     Program([Stage([op], 5, 2, 1)]).run()
+    assert op.algorithm == "eltwise"
     total = sum(a.sum((1, 2)) for a in x)
     assert_same(parts, [total[:2].sum(0), total[2:4].sum(0), total[4]])
 

@@ -11,6 +11,7 @@ import pytest
 import fastcnn as fc
 from fastcnn import layers, ops, reference
 from fastcnn.kernels import _cpu
+from fastcnn.kernels import conv as passes
 from fastcnn.layers.base import unique_name
 from tests.check import assert_same, small_ints
 from tests.sandwich import assert_same_after_saving, assert_step_follows_float64, bits_of_training, numbers
@@ -101,8 +102,10 @@ def test_a_step_follows_float64(words, size, rng):
     assert_step_follows_float64(layer, (*size, 3), rng, forward, gradients)
 
 
-def test_weights_too_large_for_partial_sums(rng):
-    """Above a megabyte the weight gradient is cut by filters, and nothing is chained."""
+@pytest.mark.parametrize("huge", [2**20, 2**22])
+def test_weights_too_large_for_partial_sums(huge, monkeypatch, rng):
+    """Above a megabyte the weight gradient is cut by filters, and nothing is chained; the passes by channels."""
+    monkeypatch.setattr(passes, "HUGE_WEIGHTS", huge)
     layer = layers.Conv2DTranspose(130, 3, strides=2, activation="relu")
     options = {"strides": 2, "output_padding": None}
 

@@ -27,10 +27,11 @@ cdef class Series(Op):
     """Ops over the same items, one after the other.
 
     All but the first find `first` false in their task: ops that sum over items, and have the same partial sums as
-    target, add to what the first one wrote.
+    target, add to what the first one wrote. `algorithm`, for profiles, is theirs, or the family of their kernels.
     """
 
     cdef series_t s
+    cdef readonly str algorithm
 
     def __init__(self, ops, name="series"):
         cdef Op op
@@ -43,4 +44,5 @@ cdef class Series(Op):
             self.scratch = max(self.scratch, op.scratch)
         self.s.entries, self.s.n = <const entry_t *><Py_ssize_t>entries.ctypes.data, len(ops)
         self.run, self.args, self.items = run_series, &self.s, ops[0].items
+        self.algorithm = getattr(ops[0], "algorithm", None) or type(ops[0]).__module__.rpartition("._")[2]
         self.name, self.keep = name, (ops, entries)
