@@ -12,7 +12,9 @@ Array = NDArray[np.float32]
 
 ALIGN = 16  # floats in a cache line
 
+SEQUENCES = "(batch, steps, channels)"
 IMAGES = "(batch, height, width, channels)"
+VOLUMES = "(batch, depth, height, width, channels)"
 WEIGHTS = "(kernel height, kernel width, input channels, output channels)"
 
 

@@ -376,7 +376,7 @@ def resolve_transpose_padding(
     With extent = (kernel - 1) * dilation + 1 and op = output_padding, each axis has (Keras 3's rules)
 
         'valid'        (size - 1) * stride + extent + op         None: op = max(stride - extent, 0)
-        'same'         (size - 1) * stride + extent % 2 + op     None or 0: size * stride
+        'same'         (size - 1) * stride + extent % 2 + op     no op on any axis: size * stride
         explicit pads  (size - 1) * stride + extent - pads + op
 
     Raises ValueError where no pixel is left, or where op is so large that no convolution with this stride
@@ -401,7 +401,7 @@ def resolve_transpose_padding(
         extent = _extent(k, d)
         full = (size - 1) * s + extent
         if padding == "same":
-            length = (size - 1) * s + extent % 2 + op if op else size * s
+            length = (size - 1) * s + extent % 2 + op if any(extra) else size * s
             cut = max(full - length, 0)
             pad = (cut // 2, cut - cut // 2)
         else:
@@ -487,6 +487,207 @@ def conv2d_transpose_weight_grad(
     x = _array(x, "conv2d_transpose_weight_grad: x", 4)
     _, pads = resolve_transpose_padding(padding, x.shape[1:3], kernel_size, strides, output_padding, dilation)
     return conv2d_weight_grad(dy, x, kernel_size, strides, pads, dilation, groups)
+
+
+# ---------------------------------------------------------------- sequences: images of one row, (n, steps, channels)
+
+
+def _row_padding(padding: Padding, kernel_size: Any, dilation: Any) -> Padding:
+    """The padding of an image of one row, from that of a sequence.
+
+    'causal' puts the extent of the kernel less one before it; a pair is (before, after); (pair,) the same.
+    """
+    if isinstance(padding, str) and padding == "causal":
+        return (0, 0), (_extent(_step(kernel_size), _step(dilation)) - 1, 0)
+    if isinstance(padding, str):
+        return padding
+    sides = padding[0] if isinstance(padding, (tuple, list)) and len(padding) == 1 else padding
+    return (0, 0), _pair(sides, "padding", 0)
+
+
+def _step(value: Any) -> int:
+    """An int, or the one int of a tuple."""
+    return value[0] if isinstance(value, (tuple, list)) else value
+
+
+def conv1d(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    strides: IntOrPair = 1,
+    padding: Padding = "valid",
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+) -> Array:
+    """Cross-correlation of sequences with a bank of filters: `conv2d` of images of one row.
+
+        y[n, p, o] = b[o] + sum_{i, c} x[n, p*stride + i*dilation - before, c] * w[i, c, o]
+
+    Parameters
+    ----------
+    x : (n, steps, ic)
+    w : (k, ic // groups, oc)
+    b : (oc,), optional
+    padding : 'valid', 'same', 'causal' (all zeros before the sequence), an int, or a pair (before, after)
+
+    Returns
+    -------
+    (n, outputs, oc)
+    """
+    x, w = _array(x, "conv1d: x", 3), _array(w, "conv1d: w", 3)
+    padding = _row_padding(padding, len(w), dilation)
+    return conv2d(x[:, None], w[None], b, (1, _step(strides)), padding, (1, _step(dilation)), groups)[:, 0]
+
+
+def conv1d_input_grad(
+    dy: ArrayLike,
+    w: ArrayLike,
+    input_shape: Sequence[int],
+    strides: IntOrPair = 1,
+    padding: Padding = "valid",
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+) -> Array:
+    """Gradient of `conv1d` with respect to x, of `input_shape` (n, steps, ic)."""
+    dy, w = _array(dy, "conv1d_input_grad: dy", 3), _array(w, "conv1d_input_grad: w", 3)
+    (n, steps, ic), padding = input_shape, _row_padding(padding, len(w), dilation)
+    words = (1, _step(strides)), padding, (1, _step(dilation)), groups
+    return conv2d_input_grad(dy[:, None], w[None], (n, 1, steps, ic), *words)[:, 0]
+
+
+def conv1d_weight_grad(
+    x: ArrayLike,
+    dy: ArrayLike,
+    kernel_size: IntOrPair,
+    strides: IntOrPair = 1,
+    padding: Padding = "valid",
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+) -> Array:
+    """Gradient of `conv1d` with respect to w, (k, ic // groups, oc)."""
+    x, dy = _array(x, "conv1d_weight_grad: x", 3), _array(dy, "conv1d_weight_grad: dy", 3)
+    padding = _row_padding(padding, kernel_size, dilation)
+    words = (1, _step(strides)), padding, (1, _step(dilation)), groups
+    return conv2d_weight_grad(x[:, None], dy[:, None], (1, _step(kernel_size)), *words)[0]
+
+
+# ----------------------------------------------- volumes: stacks of images, (n, depth, height, width, channels)
+
+
+def _triple(value: Any, name: str, least: int) -> tuple[int, int, int]:
+    values = (value,) * 3 if isinstance(value, (int, np.integer)) else value
+    if len(values) != 3:
+        raise ValueError(f"{name} must be an int or three, got {value!r}")
+    first, second, third = (_integer(v, name, least) for v in values)
+    return first, second, third
+
+
+@dataclass(frozen=True)
+class _Slices:
+    """The windows along the depth axis: output slice p, tap i is slice p*stride + i*dilation of the padded volume.
+    `plane` are the other arguments of the 2-D operation within slices."""
+
+    windows: _Windows
+    plane: dict[str, Any]
+
+    @classmethod
+    def over(cls, size, kernel_size, strides, padding, dilation, where: str) -> _Slices:
+        (kernel, *_), (step, *steps), (gap, *gaps) = (
+            _triple(value, f"{where}: {name}", 1)
+            for value, name in ((kernel_size, "kernel size"), (strides, "strides"), (dilation, "dilation"))
+        )
+        depth, plane = padding, padding
+        if not isinstance(padding, str):
+            sides = (padding,) * 3 if isinstance(padding, int) else padding
+            depth, *plane = (_pair(side, f"{where}: padding", 0) for side in sides)
+            depth = depth, (0, 0)
+        windows = _Windows.over((size[0], 1), (kernel, 1), (step, 1), depth, (gap, 1), where)
+        return cls(windows, {"strides": steps, "padding": plane, "dilation": gaps})
+
+    def taps(self) -> Iterator[tuple[int, int, int]]:
+        """(output slice, tap, input slice), for taps inside the volume."""
+        windows = self.windows
+        for p in range(windows.output[0]):
+            for i in range(windows.kernel[0]):
+                d = p * windows.strides[0] + i * windows.dilation[0] - windows.pads[0][0]
+                if 0 <= d < windows.image[0]:
+                    yield p, i, d
+
+
+def conv3d(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    strides: IntOrPair = 1,
+    padding: Padding = "valid",
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+) -> Array:
+    """Cross-correlation of volumes with a bank of filters: a sum of `conv2d` over the depth taps.
+
+        y[n, p] = b + sum_i conv2d(x[n, p*sd + i*dd - front], w[i])
+
+    Parameters
+    ----------
+    x : (n, depth, height, width, ic)
+    w : (kd, kh, kw, ic // groups, oc)
+    b : (oc,), optional
+    strides, dilation : an int, or three (depth, height, width)
+    padding : 'valid', 'same', an int, three, or three pairs
+
+    Returns
+    -------
+    (n, od, oh, ow, oc)
+    """
+    x, w = _array(x, "conv3d: x", 5), _array(w, "conv3d: w", 5)
+    slices = _Slices.over(x.shape[1:4], w.shape[:3], strides, padding, dilation, "conv3d")
+    size = conv_output_size(x.shape[2:4], w.shape[1:3], **slices.plane)
+    y = np.zeros((len(x), slices.windows.output[0], *size, w.shape[4]))
+    for p, i, d in slices.taps():
+        y[:, p] += conv2d(x[:, d], w[i], groups=groups, **slices.plane)
+    return _add_bias(y, b, "conv3d")
+
+
+def conv3d_input_grad(
+    dy: ArrayLike,
+    w: ArrayLike,
+    input_shape: Sequence[int],
+    strides: IntOrPair = 1,
+    padding: Padding = "valid",
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+) -> Array:
+    """Gradient of `conv3d` with respect to x: dx[:, d] = sum of conv2d_input_grad(dy[:, p], w[i]) over its taps."""
+    dy, w, dx = _array(dy, "conv3d_input_grad: dy", 5), _array(w, "conv3d_input_grad: w", 5), np.zeros(input_shape)
+    slices = _Slices.over(input_shape[1:4], w.shape[:3], strides, padding, dilation, "conv3d_input_grad")
+    for p, i, d in slices.taps():
+        dx[:, d] += conv2d_input_grad(dy[:, p], w[i], dx[:, d].shape, groups=groups, **slices.plane)
+    return dx
+
+
+def conv3d_weight_grad(
+    x: ArrayLike,
+    dy: ArrayLike,
+    kernel_size: IntOrPair,
+    strides: IntOrPair = 1,
+    padding: Padding = "valid",
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+) -> Array:
+    """Gradient of `conv3d` with respect to w: dw[i] = sum of conv2d_weight_grad(x[:, d], dy[:, p]) over its taps."""
+    x, dy = _array(x, "conv3d_weight_grad: x", 5), _array(dy, "conv3d_weight_grad: dy", 5)
+    kernel = _triple(kernel_size, "conv3d_weight_grad: kernel_size", 1)
+    slices = _Slices.over(x.shape[1:4], kernel, strides, padding, dilation, "conv3d_weight_grad")
+    dw = np.zeros((*kernel, x.shape[4] // groups, dy.shape[4]))
+    for p, i, d in slices.taps():
+        dw[i] += conv2d_weight_grad(x[:, d], dy[:, p], kernel[1:], groups=groups, **slices.plane)
+    return dw
 
 
 # -------------------------------------------------------------------------------------------- pooling
@@ -675,6 +876,132 @@ def global_max_pool2d_grad(dy: ArrayLike, x: ArrayLike) -> Array:
     x = _array(x, "global_max_pool2d_grad: x", 4)
     n, ih, iw, c = x.shape
     return max_pool2d_grad(_array(dy, "global_max_pool2d_grad: dy").reshape(n, 1, 1, c), x, (ih, iw))
+
+
+# pooling of sequences, (n, steps, c) to (n, outputs, c): that of images of one row; `strides` None is `pool_size`
+
+
+def _row_windows(pool_size: Any, strides: Any, padding: Padding) -> tuple[Pair, Pair, Padding]:
+    """(pool_size, strides, padding) for images of one row."""
+    pool = _step(pool_size)
+    return (1, pool), (1, pool if strides is None else _step(strides)), _row_padding(padding, pool, 1)
+
+
+def max_pool1d(
+    x: ArrayLike, pool_size: IntOrPair, strides: IntOrPair | None = None, padding: Padding = "valid"
+) -> Array:
+    """Maximum of each window, y[n, p, c] = max over i of x[n, p*stride + i - before, c]; as `max_pool2d`."""
+    return max_pool2d(_array(x, "max_pool1d: x", 3)[:, None], *_row_windows(pool_size, strides, padding))[:, 0]
+
+
+def max_pool1d_grad(
+    dy: ArrayLike,
+    x: ArrayLike,
+    pool_size: IntOrPair,
+    strides: IntOrPair | None = None,
+    padding: Padding = "valid",
+) -> Array:
+    """Gradient of `max_pool1d` with respect to x: dy goes to the first maximum of its window."""
+    dy, x = _array(dy, "max_pool1d_grad: dy", 3), _array(x, "max_pool1d_grad: x", 3)
+    return max_pool2d_grad(dy[:, None], x[:, None], *_row_windows(pool_size, strides, padding))[:, 0]
+
+
+def avg_pool1d(
+    x: ArrayLike, pool_size: IntOrPair, strides: IntOrPair | None = None, padding: Padding = "valid"
+) -> Array:
+    """Mean of the steps of each window that are in the sequence."""
+    return avg_pool2d(_array(x, "avg_pool1d: x", 3)[:, None], *_row_windows(pool_size, strides, padding))[:, 0]
+
+
+def avg_pool1d_grad(
+    dy: ArrayLike,
+    input_shape: Sequence[int],
+    pool_size: IntOrPair,
+    strides: IntOrPair | None = None,
+    padding: Padding = "valid",
+) -> Array:
+    """Gradient of `avg_pool1d` with respect to x: each step gets dy / count of its windows."""
+    (n, steps, c), dy = input_shape, _array(dy, "avg_pool1d_grad: dy", 3)
+    words = _row_windows(pool_size, strides, padding)
+    return avg_pool2d_grad(dy[:, None], (n, 1, steps, c), *words)[:, 0]
+
+
+# pooling of volumes, (n, d, h, w, c) to (n, od, oh, ow, c); `strides` None is `pool_size`
+
+
+def _voxels(shape: Sequence[int], pool_size: Any, strides: Any, padding: Padding, where: str):
+    """Each output voxel (p, q, r) with the slices of the volume that its window covers, row by row."""
+    pool = _triple(pool_size, f"{where}: pool_size", 1)
+    step = pool if strides is None else _triple(strides, f"{where}: strides", 1)
+    if isinstance(padding, str):
+        pads = [resolve_padding(padding, (size, 1), (k, 1), (s, 1))[0] for size, k, s in
+                zip(shape[1:4], pool, step, strict=True)]
+    else:
+        sides = (padding,) * 3 if isinstance(padding, int) else padding
+        pads = [_pair(side, f"{where}: padding", 0) for side in sides]
+    starts = [range(-before, size + after - k + 1, s)
+              for size, k, s, (before, after) in zip(shape[1:4], pool, step, pads, strict=True)]
+    output = tuple(map(len, starts))
+    for voxel in np.ndindex(output):
+        first = [start[i] for start, i in zip(starts, voxel, strict=True)]
+        yield voxel, tuple(slice(max(a, 0), a + k) for a, k in zip(first, pool, strict=True))
+
+
+def _pooled(x: Array, cells: list[Any], value: Callable[[Array], Array]) -> Array:
+    """`value` of the voxels (n, voxels, c) of each window."""
+    y = np.zeros((len(x), *(size + 1 for size in cells[-1][0]), x.shape[4]))
+    for voxel, window in cells:
+        y[(slice(None), *voxel)] = value(x[(slice(None), *window)].reshape(len(x), -1, x.shape[4]))
+    return y
+
+
+def max_pool3d(
+    x: ArrayLike, pool_size: IntOrPair, strides: IntOrPair | None = None, padding: Padding = "valid"
+) -> Array:
+    """Maximum of the voxels of each window that are in the volume; ties and NaN as in `max_pool2d`."""
+    x = _array(x, "max_pool3d: x", 5)
+    return _pooled(x, list(_voxels(x.shape, pool_size, strides, padding, "max_pool3d")), lambda v: v.max(1))
+
+
+def max_pool3d_grad(
+    dy: ArrayLike,
+    x: ArrayLike,
+    pool_size: IntOrPair,
+    strides: IntOrPair | None = None,
+    padding: Padding = "valid",
+) -> Array:
+    """Gradient of `max_pool3d` with respect to x: dy goes to the first maximum of its window, slice by slice."""
+    dy, x = _array(dy, "max_pool3d_grad: dy", 5), _array(x, "max_pool3d_grad: x", 5)
+    dx = np.zeros(x.shape)
+    for voxel, window in _voxels(x.shape, pool_size, strides, padding, "max_pool3d_grad"):
+        seen, share = x[(slice(None), *window)], dx[(slice(None), *window)]
+        first = seen.reshape(len(x), -1, x.shape[4]).argmax(1)
+        for n, c in np.ndindex(first.shape):
+            share[(n, *np.unravel_index(first[n, c], seen.shape[1:4]), c)] += dy[(n, *voxel, c)]
+    return dx
+
+
+def avg_pool3d(
+    x: ArrayLike, pool_size: IntOrPair, strides: IntOrPair | None = None, padding: Padding = "valid"
+) -> Array:
+    """Mean of the voxels of each window that are in the volume."""
+    x = _array(x, "avg_pool3d: x", 5)
+    return _pooled(x, list(_voxels(x.shape, pool_size, strides, padding, "avg_pool3d")), lambda v: v.mean(1))
+
+
+def avg_pool3d_grad(
+    dy: ArrayLike,
+    input_shape: Sequence[int],
+    pool_size: IntOrPair,
+    strides: IntOrPair | None = None,
+    padding: Padding = "valid",
+) -> Array:
+    """Gradient of `avg_pool3d` with respect to x: each voxel gets dy / count of its windows."""
+    dy, dx = _array(dy, "avg_pool3d_grad: dy", 5), np.zeros(input_shape)
+    for voxel, window in _voxels(input_shape, pool_size, strides, padding, "avg_pool3d_grad"):
+        share = dx[(slice(None), *window)]
+        share += dy[(slice(None), *voxel)][:, None, None, None] / np.prod(share.shape[1:4])
+    return dx
 
 
 # ---------------------------------------------------------------------------------------------- dense

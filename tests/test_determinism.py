@@ -34,6 +34,17 @@ def convolutions(rng):
     yield "conv2d_transpose", (x, w, b[:20]), {"strides": 2}
     yield "conv2d_transpose_input_grad", (dy, w, x.shape), {"strides": 2}
     yield "conv2d_transpose_weight_grad", (x, dy, 3), {"strides": 2}
+    yield from convolutions_of_other_ranks(rng)
+
+
+def convolutions_of_other_ranks(rng):
+    for name, size, kernel in (("conv1d", (37,), (3,)), ("conv3d", (5, 7, 6), (3, 2, 3))):
+        x, w, b = (rng.standard_normal(s) for s in ((19, *size, 12), (*kernel, 12, 40), (40,)))
+        words = {"strides": 2, "padding": "same"}
+        dy = rng.standard_normal(getattr(ops, name)(x, w, **words).shape)
+        yield name, (x, w, b), words
+        yield f"{name}_input_grad", (dy, w, x.shape), words
+        yield f"{name}_weight_grad", (x, dy, kernel), words
 
 
 def others(rng):
@@ -47,6 +58,12 @@ def others(rng):
     yield "global_max_pool2d", (x,), {}
     yield "global_avg_pool2d_grad", (pooled, x.shape), {}
     yield "global_max_pool2d_grad", (pooled, x), {}
+    for rank in (1, 3):
+        x, dy = rng.standard_normal((19, *(7,) * rank, 12)), rng.standard_normal((19, *(3,) * rank, 12))
+        yield f"max_pool{rank}d", (x, 3, 2), {}
+        yield f"avg_pool{rank}d", (x, 3, 2), {}
+        yield f"max_pool{rank}d_grad", (dy, x, 3, 2), {}
+        yield f"avg_pool{rank}d_grad", (dy, x.shape, 3, 2), {}
     for n in (7, 300):
         samples, errors, w = (rng.standard_normal(s) for s in ((n, 70), (n, 90), (70, 90)))
         yield "dense", (samples, w, errors[0]), {}

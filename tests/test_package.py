@@ -24,7 +24,7 @@ from fastcnn.kernels import _cpu
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(fastcnn.__file__).parent
-SHIPPED = ("fastcnn", "tests", "bench", "tools", "docs")
+SHIPPED = ("fastcnn", "tests", "bench", "examples", "tools", "docs")
 LIMIT_BYTES = 5 << 20
 
 

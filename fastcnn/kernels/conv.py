@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from fastcnn.geometry import Conv
+from fastcnn.geometry import Conv, Conv3D
 from fastcnn.kernels._conv import GRAD_PIXELS, Gather, Panel, WeightGrad, Weights
 
 # Weights that push a chunk of images out of a core's L2: their layers are stages of their own, and their gradients
@@ -15,7 +15,7 @@ LARGE_WEIGHTS = 1 << 20
 HUGE_WEIGHTS = 4 << 20
 
 
-def weight_bytes(conv: Conv) -> int:
+def weight_bytes(conv: Conv | Conv3D) -> int:
     return 4 * prod(conv.w_shape)
 
 

@@ -1,51 +1,97 @@
-"""The layers of a network, with Keras's names and arguments. Images are (batch, height, width, channels)."""
+"""The layers of a network, with Keras's names and arguments. Images are (batch, height, width, channels).
+
+Sequences are (batch, steps, channels), volumes (batch, depth, height, width, channels).
+"""
 
 from fastcnn.layers.activations import ELU, Activation, LeakyReLU, ReLU, Softmax
 from fastcnn.layers.base import Layer
 from fastcnn.layers.conv import Conv2D, DepthwiseConv2D
+from fastcnn.layers.conv1d import Conv1D, DepthwiseConv1D
+from fastcnn.layers.conv3d import Conv3D
+from fastcnn.layers.conv_transpose import Conv2DTranspose
 from fastcnn.layers.core import Dense, Flatten, Input, InputLayer, Reshape
 from fastcnn.layers.pooling import (
+    AveragePooling1D,
     AveragePooling2D,
+    AveragePooling3D,
+    AvgPool1D,
     AvgPool2D,
+    AvgPool3D,
+    GlobalAveragePooling1D,
     GlobalAveragePooling2D,
+    GlobalAveragePooling3D,
+    GlobalAvgPool1D,
     GlobalAvgPool2D,
+    GlobalAvgPool3D,
+    GlobalMaxPool1D,
     GlobalMaxPool2D,
+    GlobalMaxPool3D,
+    GlobalMaxPooling1D,
     GlobalMaxPooling2D,
+    GlobalMaxPooling3D,
+    MaxPool1D,
     MaxPool2D,
+    MaxPool3D,
+    MaxPooling1D,
     MaxPooling2D,
+    MaxPooling3D,
     MinPooling2D,
 )
 from fastcnn.layers.preprocessing import Rescaling
 from fastcnn.layers.regularization import Dropout, SpatialDropout2D
-from fastcnn.layers.reshaping import ZeroPadding2D
+from fastcnn.layers.reshaping import ZeroPadding1D, ZeroPadding2D
+from fastcnn.layers.separable import SeparableConv1D, SeparableConv2D
 from fastcnn.layers.serialization import deserialize, serialize
 
 __all__ = [
     "ELU",
     "Activation",
+    "AveragePooling1D",
     "AveragePooling2D",
+    "AveragePooling3D",
+    "AvgPool1D",
     "AvgPool2D",
+    "AvgPool3D",
+    "Conv1D",
     "Conv2D",
+    "Conv2DTranspose",
+    "Conv3D",
     "Dense",
+    "DepthwiseConv1D",
     "DepthwiseConv2D",
     "Dropout",
     "Flatten",
+    "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
+    "GlobalAveragePooling3D",
+    "GlobalAvgPool1D",
     "GlobalAvgPool2D",
+    "GlobalAvgPool3D",
+    "GlobalMaxPool1D",
     "GlobalMaxPool2D",
+    "GlobalMaxPool3D",
+    "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
+    "GlobalMaxPooling3D",
     "Input",
     "InputLayer",
     "Layer",
     "LeakyReLU",
+    "MaxPool1D",
     "MaxPool2D",
+    "MaxPool3D",
+    "MaxPooling1D",
     "MaxPooling2D",
+    "MaxPooling3D",
     "MinPooling2D",
     "ReLU",
-    "Reshape",
     "Rescaling",
+    "Reshape",
+    "SeparableConv1D",
+    "SeparableConv2D",
     "Softmax",
     "SpatialDropout2D",
+    "ZeroPadding1D",
     "ZeroPadding2D",
     "deserialize",
     "serialize",

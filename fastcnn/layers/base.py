@@ -21,7 +21,7 @@ _names: Counter[str] = Counter()
 
 def unique_name(kind: str) -> str:
     """'conv2d', then 'conv2d_1', ...: the class's name in snake case, numbered per process."""
-    base = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", kind).lower()
+    base = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])|(?<=\dD)(?=[A-Z])", "_", kind).lower()
     base = re.sub(r"_(\d)d\b", r"\1d", base)
     _names[base] += 1
     return base if _names[base] == 1 else f"{base}_{_names[base] - 1}"

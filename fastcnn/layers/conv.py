@@ -1,4 +1,4 @@
-"""Convolution layers."""
+"""Convolution of images, and what all convolution layers share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastcnn import initializers, regularizers
 from fastcnn.errors import unknown_name
-from fastcnn.geometry import Window, pair, resolve_padding
+from fastcnn.geometry import Window, Window3D, resolve_padding, sizes
 from fastcnn.layers.activations import activation_name, lower_activation
 from fastcnn.layers.arguments import Shape, flag, positive_int
 from fastcnn.layers.declared import IMAGES, DeclaredLayer
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 ALGORITHMS = ("auto", "direct", "im2col")
 PLANNED_ALGORITHMS = ("winograd", "fft")
+WINDOWS = {1: Window.over_steps, 2: Window.resolve, 3: Window3D.resolve}
 
 
-def check_padding(padding: Any, where: str) -> Any:
+def check_padding(padding: Any, where: str, rank: int = 2) -> Any:
     """'valid', 'same', or explicit zeros as ((top, bottom), (left, right)); errors name the layer."""
-    zeros = resolve_padding(padding, (1, 1), (1, 1), (1, 1), (1, 1), where)
+    ones = (1,) * rank
+    zeros = resolve_padding(padding, ones, ones, ones, ones, where)
     return padding if isinstance(padding, str) else zeros
 
 
@@ -37,35 +39,51 @@ def check_algorithm(algorithm: Any, where: str) -> str:
     return algorithm
 
 
-class _Convolution(DeclaredLayer):
-    """What the convolutions share: a window with weights, a bias, an activation."""
+def check_groups(filters: int, groups: Any, where: str) -> int:
+    """`groups` as an int that divides `filters`; ValueError or TypeError names the layer."""
+    groups = positive_int(groups, "groups", where)
+    if filters % groups:
+        raise ValueError(f"{where}: groups={groups} must divide the filters, got filters={filters}; use a "
+                         f"multiple of {groups}")
+    return groups
 
-    axes = IMAGES
+
+class Convolution(DeclaredLayer):
+    """What the convolutions share: a window with weights over `rank` axes, a bias, an activation."""
+
+    axes, rank = IMAGES, 2
+    groups = 1
 
     def __init__(self, kernel_size, strides, padding, dilation_rate, activation, use_bias, bias_initializer,
                  input_shape, name, trainable) -> None:
         super().__init__(input_shape, name, trainable)
-        self.kernel_size = pair(kernel_size, "kernel_size", self.name)
-        self.strides = pair(strides, "strides", self.name)
-        self.padding = check_padding(padding, self.name)
-        self.dilation_rate = pair(dilation_rate, "dilation_rate", self.name)
+        self.kernel_size = sizes(kernel_size, self.rank, "kernel_size", self.name)
+        self.strides = sizes(strides, self.rank, "strides", self.name)
+        self.padding = self.check_padding(padding)
+        self.dilation_rate = sizes(dilation_rate, self.rank, "dilation_rate", self.name)
         self.activation = activation_name(activation, self.name)
         self.use_bias = flag(use_bias, "use_bias", self.name)
         self.bias_initializer = initializers.get(bias_initializer, self.name)
         self.channels: int | None = None
 
-    def window(self, shape: tuple[int, ...]) -> Window:
+    def check_padding(self, padding: Any) -> Any:
+        return check_padding(padding, self.name, self.rank)
+
+    def window(self, shape: tuple[int, ...]) -> Any:
         """The sizes for a sample of `shape`."""
-        return Window.resolve(shape[:2], self.kernel_size, self.strides, self.padding, self.dilation_rate,
-                              self.name)
+        resolve = WINDOWS[self.rank]
+        return resolve(shape[:-1], self.kernel_size, self.strides, self.padding, self.dilation_rate, self.name)
 
     def check_input(self, input_shape: Any) -> None:
         super().check_input(input_shape)
-        if self.channels not in (None, input_shape[3]):
+        if self.channels not in (None, input_shape[-1]):
             raise ValueError(f"{self.name}: expected {self.channels} channels, for which its weights were "
-                             f"made, got {input_shape[3]} in an input of shape {tuple(input_shape)}; give it "
+                             f"made, got {input_shape[-1]} in an input of shape {tuple(input_shape)}; give it "
                              f"{self.channels} channels, or make a new layer for this input")
-        self.window(tuple(input_shape[1:]))
+        if input_shape[-1] % self.groups:
+            raise ValueError(f"{self.name}: groups={self.groups} must divide the input's channels, got "
+                             f"{input_shape[-1]} in an input of shape {tuple(input_shape)}; change groups")
+        self.sample_output(tuple(input_shape[1:]))
 
     def make_weights(self, kernel_shape: tuple[int, ...], initializer: Any, regularizer: Any,
                      filters: int) -> None:
@@ -80,7 +98,49 @@ class _Convolution(DeclaredLayer):
         return 2 * prod(output_shape[1:]) * prod(self.kernel_size)
 
 
-class Conv2D(_Convolution):
+class FilterBank(Convolution):
+    """What `Conv1D`, `Conv2D` and `Conv3D` share: a bank of filters, each of which sees all channels of its group."""
+
+    def __init__(self, filters: int, kernel_size: Any, strides: Any = 1, padding: Any = "valid",
+                 dilation_rate: Any = 1, groups: int = 1, activation: str | None = None,
+                 use_bias: bool = True, kernel_initializer: Any = "glorot_uniform",
+                 bias_initializer: Any = "zeros", kernel_regularizer: Any = None, algorithm: str = "auto",
+                 input_shape: Any = None, name: str | None = None, trainable: bool = True) -> None:
+        super().__init__(kernel_size, strides, padding, dilation_rate, activation, use_bias, bias_initializer,
+                         input_shape, name, trainable)
+        self.filters = positive_int(filters, "filters", self.name)
+        self.groups = check_groups(self.filters, groups, self.name)
+        self.kernel_initializer = initializers.get(kernel_initializer, self.name)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer, self.name)
+        self.algorithm = check_algorithm(algorithm, self.name)
+
+    def build(self, input_shape: Shape) -> None:
+        self.channels = input_shape[-1]
+        kernel_shape = (*self.kernel_size, self.channels // self.groups, self.filters)
+        self.make_weights(kernel_shape, self.kernel_initializer, self.kernel_regularizer, self.filters)
+
+    def sample_output(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return *self.window(shape).output[-self.rank:], self.filters
+
+    @property
+    def is_depthwise(self) -> bool:
+        """One filter per channel; then the weights lie in memory as a depthwise convolution's do."""
+        return self.channels == self.groups == self.filters > 1 and self.algorithm == "auto"
+
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        if self.is_depthwise:
+            return self.lower_depthwise(plan, x)
+        window = self.window(x.shape)
+        words = {"strides": window.strides, "padding": window.pads, "dilation": window.dilation,
+                 "groups": self.groups}
+        y = plan.add(operations.Conv(x, words, self.kernel, self.bias, self.algorithm, layer=self))
+        return lower_activation(plan, y, self.activation, self)
+
+    def flops(self, output_shape: Shape) -> int:
+        return super().flops(output_shape) * self.kernel.shape[-2]
+
+
+class Conv2D(FilterBank):
     """Cross-correlation of images with a bank of filters, then bias and activation.
 
     Input (batch, height, width, channels), output (batch, oh, ow, filters); weights `kernel`
@@ -104,55 +164,35 @@ class Conv2D(_Convolution):
         smaller than the kernel.
     """
 
-    def __init__(self, filters: int, kernel_size: Any, strides: Any = 1, padding: Any = "valid",
-                 dilation_rate: Any = 1, groups: int = 1, activation: str | None = None,
-                 use_bias: bool = True, kernel_initializer: Any = "glorot_uniform",
-                 bias_initializer: Any = "zeros", kernel_regularizer: Any = None, algorithm: str = "auto",
-                 input_shape: Any = None, name: str | None = None, trainable: bool = True) -> None:
+
+class Depthwise(Convolution):
+    """What `DepthwiseConv1D` and `DepthwiseConv2D` share: filters that see one channel each."""
+
+    def __init__(self, kernel_size: Any, strides: Any = 1, padding: Any = "valid", depth_multiplier: int = 1,
+                 dilation_rate: Any = 1, activation: str | None = None, use_bias: bool = True,
+                 depthwise_initializer: Any = "glorot_uniform", bias_initializer: Any = "zeros",
+                 depthwise_regularizer: Any = None, input_shape: Any = None, name: str | None = None,
+                 trainable: bool = True) -> None:
         super().__init__(kernel_size, strides, padding, dilation_rate, activation, use_bias, bias_initializer,
                          input_shape, name, trainable)
-        self.filters = positive_int(filters, "filters", self.name)
-        self.groups = positive_int(groups, "groups", self.name)
-        self.kernel_initializer = initializers.get(kernel_initializer, self.name)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer, self.name)
-        self.algorithm = check_algorithm(algorithm, self.name)
-        if self.filters % self.groups:
-            raise ValueError(f"{self.name}: groups={self.groups} must divide the filters, got filters="
-                             f"{self.filters}; use a multiple of {self.groups}")
-
-    def check_input(self, input_shape: Any) -> None:
-        super().check_input(input_shape)
-        if input_shape[3] % self.groups:
-            raise ValueError(f"{self.name}: groups={self.groups} must divide the input's channels, got "
-                             f"{input_shape[3]} in an input of shape {tuple(input_shape)}; change groups")
+        self.depth_multiplier = positive_int(depth_multiplier, "depth_multiplier", self.name)
+        self.depthwise_initializer = initializers.get(depthwise_initializer, self.name)
+        self.depthwise_regularizer = regularizers.get(depthwise_regularizer, self.name)
 
     def build(self, input_shape: Shape) -> None:
-        self.channels = input_shape[3]
-        kernel_shape = (*self.kernel_size, self.channels // self.groups, self.filters)
-        self.make_weights(kernel_shape, self.kernel_initializer, self.kernel_regularizer, self.filters)
+        self.channels = input_shape[-1]
+        kernel_shape = (*self.kernel_size, self.channels, self.depth_multiplier)
+        self.make_weights(kernel_shape, self.depthwise_initializer, self.depthwise_regularizer,
+                          self.channels * self.depth_multiplier)
 
     def sample_output(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        window = self.window(shape)
-        return window.oh, window.ow, self.filters
-
-    @property
-    def is_depthwise(self) -> bool:
-        """One filter per channel; then the weights lie in memory as a depthwise convolution's do."""
-        return self.channels == self.groups == self.filters > 1 and self.algorithm == "auto"
+        return *self.window(shape).output[-self.rank:], shape[-1] * self.depth_multiplier
 
     def lower(self, plan: Lowering, x: Value) -> Value:
-        if self.is_depthwise:
-            return self.lower_depthwise(plan, x)
-        words = {"strides": self.strides, "padding": self.padding, "dilation": self.dilation_rate,
-                 "groups": self.groups}
-        y = plan.add(operations.Conv(x, words, self.kernel, self.bias, self.algorithm, layer=self))
-        return lower_activation(plan, y, self.activation, self)
-
-    def flops(self, output_shape: Shape) -> int:
-        return super().flops(output_shape) * self.kernel.shape[2]
+        return self.lower_depthwise(plan, x)
 
 
-class DepthwiseConv2D(_Convolution):
+class DepthwiseConv2D(Depthwise):
     """A convolution of each channel with its own `depth_multiplier` filters, then bias and activation.
 
     Input (batch, height, width, channels), output (batch, oh, ow, channels * depth_multiplier), where
@@ -173,27 +213,3 @@ class DepthwiseConv2D(_Convolution):
     ValueError, TypeError
         As for `Conv2D`.
     """
-
-    def __init__(self, kernel_size: Any, strides: Any = 1, padding: Any = "valid", depth_multiplier: int = 1,
-                 dilation_rate: Any = 1, activation: str | None = None, use_bias: bool = True,
-                 depthwise_initializer: Any = "glorot_uniform", bias_initializer: Any = "zeros",
-                 depthwise_regularizer: Any = None, input_shape: Any = None, name: str | None = None,
-                 trainable: bool = True) -> None:
-        super().__init__(kernel_size, strides, padding, dilation_rate, activation, use_bias, bias_initializer,
-                         input_shape, name, trainable)
-        self.depth_multiplier = positive_int(depth_multiplier, "depth_multiplier", self.name)
-        self.depthwise_initializer = initializers.get(depthwise_initializer, self.name)
-        self.depthwise_regularizer = regularizers.get(depthwise_regularizer, self.name)
-
-    def build(self, input_shape: Shape) -> None:
-        self.channels = input_shape[3]
-        kernel_shape = (*self.kernel_size, self.channels, self.depth_multiplier)
-        self.make_weights(kernel_shape, self.depthwise_initializer, self.depthwise_regularizer,
-                          self.channels * self.depth_multiplier)
-
-    def sample_output(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        window = self.window(shape)
-        return window.oh, window.ow, shape[2] * self.depth_multiplier
-
-    def lower(self, plan: Lowering, x: Value) -> Value:
-        return self.lower_depthwise(plan, x)

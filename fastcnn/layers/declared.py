@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from fastcnn.arrays import IMAGES as IMAGES
+from fastcnn.arrays import SEQUENCES as SEQUENCES
+from fastcnn.arrays import VOLUMES as VOLUMES
 from fastcnn.layers.arguments import Shape, sample_shape
 from fastcnn.layers.base import Layer
 from fastcnn.utils import Configurable, serialize
-
-IMAGES = "(batch, height, width, channels)"
 
 
 class DeclaredLayer(Layer):
@@ -47,9 +48,10 @@ class DeclaredLayer(Layer):
             raise ValueError(f"{self.name}: expected one input, got a list of {len(input_shape)}, of shapes "
                              f"{list(input_shape)}; call the layer on each, or combine them first")
         shape = tuple(input_shape)
-        if self.axes and len(shape) != self.axes.count(",") + 1:
-            hint = ("add the missing axis first, e.g. x[..., None] for grey images" if len(shape) == 3 else
-                    "reshape it first, e.g. with a Reshape layer")
+        rank = self.axes.count(",") + 1
+        if self.axes and len(shape) != rank:
+            hint = ("add the missing axis first, e.g. x[..., None] for a single channel" if len(shape) == rank - 1
+                    else "reshape it first, e.g. with a Reshape layer")
             raise ValueError(f"{self.name}: expected an input of shape {self.axes}, got {shape}; {hint}")
         if None in shape[1:]:
             raise ValueError(f"{self.name}: expected known sizes after the batch axis, got {shape}; give "

@@ -6,17 +6,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastcnn.errors import unknown_name
-from fastcnn.layers import activations, conv, core, pooling, preprocessing, regularization, reshaping
+from fastcnn.layers import (
+    activations,
+    conv,
+    conv1d,
+    conv3d,
+    conv_transpose,
+    core,
+    pooling,
+    preprocessing,
+    regularization,
+    reshaping,
+    separable,
+)
 from fastcnn.layers.base import Layer
 
 LAYERS: dict[str, type[Layer]] = {layer.__name__: layer for layer in (
     core.InputLayer, core.Dense, core.Flatten, core.Reshape,
-    conv.Conv2D, conv.DepthwiseConv2D,
+    conv.Conv2D, conv.DepthwiseConv2D, conv_transpose.Conv2DTranspose, separable.SeparableConv2D,
+    conv1d.Conv1D, conv1d.DepthwiseConv1D, separable.SeparableConv1D, conv3d.Conv3D,
     pooling.MaxPooling2D, pooling.MinPooling2D, pooling.AveragePooling2D,
     pooling.GlobalAveragePooling2D, pooling.GlobalMaxPooling2D,
+    pooling.MaxPooling1D, pooling.AveragePooling1D, pooling.GlobalAveragePooling1D, pooling.GlobalMaxPooling1D,
+    pooling.MaxPooling3D, pooling.AveragePooling3D, pooling.GlobalAveragePooling3D, pooling.GlobalMaxPooling3D,
     activations.Activation, activations.ReLU, activations.LeakyReLU, activations.ELU, activations.Softmax,
     regularization.Dropout, regularization.SpatialDropout2D,
-    preprocessing.Rescaling, reshaping.ZeroPadding2D,
+    preprocessing.Rescaling, reshaping.ZeroPadding1D, reshaping.ZeroPadding2D,
 )}
 
 

@@ -1,7 +1,8 @@
 """The kernels, NumPy in and NumPy out: convolution, pooling, dense layers, activations.
 
-Activations are (n, h, w, c), convolution weights (kh, kw, in_channels // groups, out_channels), all computed
-in float32. Any real dtype, memory order and stride is accepted and never modified; results are new arrays.
+Images are (n, h, w, c), sequences (n, steps, c), volumes (n, d, h, w, c); convolution weights are (kh, kw,
+in_channels // groups, out_channels), with as many sizes as axes; all is computed in float32. Any real dtype, memory
+order and stride is accepted and never modified; results are new arrays.
 Each function has a twin of the same name and signature in :mod:`fastcnn.reference`, in float64 and written
 from the formula.
 """
@@ -52,18 +53,46 @@ from fastcnn.ops.pooling import (
     min_pool2d,
     min_pool2d_grad,
 )
+from fastcnn.ops.sequences import (
+    avg_pool1d,
+    avg_pool1d_grad,
+    conv1d,
+    conv1d_input_grad,
+    conv1d_weight_grad,
+    max_pool1d,
+    max_pool1d_grad,
+)
+from fastcnn.ops.volumes import (
+    avg_pool3d,
+    avg_pool3d_grad,
+    conv3d,
+    conv3d_input_grad,
+    conv3d_weight_grad,
+    max_pool3d,
+    max_pool3d_grad,
+)
 
 __all__ = [
     "activation",
     "activation_grad",
+    "avg_pool1d",
+    "avg_pool1d_grad",
     "avg_pool2d",
     "avg_pool2d_grad",
+    "avg_pool3d",
+    "avg_pool3d_grad",
+    "conv1d",
+    "conv1d_input_grad",
+    "conv1d_weight_grad",
     "conv2d",
     "conv2d_input_grad",
     "conv2d_transpose",
     "conv2d_transpose_input_grad",
     "conv2d_transpose_weight_grad",
     "conv2d_weight_grad",
+    "conv3d",
+    "conv3d_input_grad",
+    "conv3d_weight_grad",
     "convolve2d",
     "dense",
     "dense_input_grad",
@@ -80,8 +109,12 @@ __all__ = [
     "linear",
     "log_softmax",
     "log_softmax_grad",
+    "max_pool1d",
+    "max_pool1d_grad",
     "max_pool2d",
     "max_pool2d_grad",
+    "max_pool3d",
+    "max_pool3d_grad",
     "min_pool2d",
     "min_pool2d_grad",
     "mish",

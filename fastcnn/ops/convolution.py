@@ -181,7 +181,7 @@ def conv2d_transpose(
     """
     where = "conv2d_transpose"
     x, w = as_float32(x, 4, f"{where}: x", axes=IMAGES), as_float32(w, 4, f"{where}: w", axes=WEIGHTS)
-    size, pads = resolve_transpose(
+    size, pads = _transposed(
         x.shape[1:3], w.shape[:2], strides, padding, output_padding, dilation, where
     )
     filters = w.shape[2] * positive(groups, "groups", where)
@@ -208,7 +208,7 @@ def conv2d_transpose_input_grad(
     where = "conv2d_transpose_input_grad"
     dy, w = as_float32(dy, 4, f"{where}: dy", axes=IMAGES), as_float32(w, 4, f"{where}: w", axes=WEIGHTS)
     n, h, v, channels = image_shape(input_shape, "input_shape", where)
-    size, pads = resolve_transpose((h, v), w.shape[:2], strides, padding, output_padding, dilation, where)
+    size, pads = _transposed((h, v), w.shape[:2], strides, padding, output_padding, dilation, where)
     filters = w.shape[2] * positive(groups, "groups", where)
     if w.shape[3] != channels:
         raise ValueError(
@@ -236,11 +236,18 @@ def conv2d_transpose_weight_grad(
     """
     where = "conv2d_transpose_weight_grad"
     x, dy = as_float32(x, 4, f"{where}: x", axes=IMAGES), as_float32(dy, 4, f"{where}: dy", axes=IMAGES)
-    size, pads = resolve_transpose(
+    size, pads = _transposed(
         x.shape[1:3], kernel_size, strides, padding, output_padding, dilation, where
     )
     _check_shape(dy, (len(x), *size, dy.shape[3]), f"{where}: dy", "conv2d_transpose's result")
     return _weight_grad(dy, x, kernel_size, strides, pads, dilation, groups, "auto", where)
+
+
+def _transposed(size, kernel, strides, padding, output_padding, dilation, where):
+    """Sizes of a transposed convolution, where 'same' without output padding is `size * stride` pixels."""
+    if isinstance(padding, str) and padding == "same" and not np.any(output_padding):
+        output_padding = None
+    return resolve_transpose(size, kernel, strides, padding, output_padding, dilation, where)
 
 
 # ---- the three passes, on checked arrays

@@ -80,6 +80,15 @@ class Buffer:
         array = root.array
         return Tensor(shape, array if tuple(hwc) == root.hwc else array.reshape(shape), halo)
 
+    def rows(self, first: int, count: int) -> Tensor:
+        """Some rows of each image, such as one slice of a volume."""
+        h, w, c = self.hwc
+        if self.root.local_offset is None:
+            return Tensor((self.n, count, w, c), self.tensor.owner[:, first:first + count])
+        (top, bottom), sides = self.halo
+        around = (top + first, bottom + h - first - count), sides
+        return Tensor((self.n, count, w, c), None, around, self.root.local_offset)
+
     @property
     def view(self) -> np.ndarray:
         """The values as an array (n, h, w, c)."""

@@ -44,6 +44,11 @@ class Value:
         self.halo = merge_halos(self.halo, halo)
 
 
+def like(x: Value, h: int, w: int, c: int) -> tuple[int, ...]:
+    """The shape of h x w pixels of c channels; where x is a sequence, of its w steps."""
+    return (w, c) if len(x.shape) == 2 else (h, w, c)
+
+
 def merge_halos(a, b):
     return tuple(tuple(max(p) for p in zip(*axis, strict=True)) for axis in zip(a, b, strict=True))
 
@@ -87,7 +92,7 @@ class Conv(Operation):
         self.algorithm = "im2col" if algorithm == "im2col" else "direct"
         self.activation, self.pool = "linear", None
         sizes = self.sizes(x, 1)
-        shape = sizes.y_shape[1:] if len(kernel.shape) == 4 else (*x.shape[:-1], sizes.oc)
+        shape = (*x.shape[:-1], sizes.oc) if len(kernel.shape) == 2 else like(x, *sizes.y_shape[1:])
         super().__init__([x], shape, layer, (kernel, bias))
         if self.algorithm == "direct":
             x.want_halo(forward_halo(sizes.window))
@@ -97,8 +102,9 @@ class Conv(Operation):
 
     @property
     def kernel_shape(self):
+        """(kh, kw, ic // groups, oc): a dense layer's and a sequence's filters lack the first axes."""
         shape = self.kernel.shape
-        return shape if len(shape) == 4 else (1, 1, *shape)
+        return (1,) * (4 - len(shape)) + shape
 
     @property
     def is_dense(self) -> bool:
@@ -236,8 +242,8 @@ class DepthwiseConv(Operation):
 
     def __init__(self, x, window: Window, kernel, bias, layer=None):
         self.window, self.kernel, self.bias = window, kernel, bias
-        channels = kernel.shape[2] * kernel.shape[3]
-        super().__init__([x], (window.oh, window.ow, channels), layer, (kernel, bias))
+        channels = prod(kernel.shape[-2:])
+        super().__init__([x], like(x, window.oh, window.ow, channels), layer, (kernel, bias))
         self.activation = "linear"
         self.sizes = (window.sh, window.sw), window.pads, (window.dh, window.dw)
 
@@ -288,7 +294,7 @@ class MaxPool(Operation):
     name = "max_pool"
 
     def __init__(self, x, window: Window, minimum=False, layer=None):
-        super().__init__([x], (window.oh, window.ow, x.hwc[2]), layer)
+        super().__init__([x], like(x, window.oh, window.ow, x.hwc[2]), layer)
         self.window, self.minimum = window, minimum
         self.sizes = (window.kh, window.kw), (window.sh, window.sw), window.pads
 
@@ -317,7 +323,7 @@ class AvgPool(Operation):
     name = "avg_pool"
 
     def __init__(self, x, window: Window, layer=None):
-        super().__init__([x], (window.oh, window.ow, x.hwc[2]), layer)
+        super().__init__([x], like(x, window.oh, window.ow, x.hwc[2]), layer)
         self.sizes = (window.kh, window.kw), (window.sh, window.sw), window.pads
 
     def forward(self, b):
@@ -337,7 +343,7 @@ class GlobalPool(Operation):
 
     def __init__(self, x, maximum: bool, keepdims=False, layer=None):
         c = x.hwc[2]
-        super().__init__([x], (1, 1, c) if keepdims else (c,), layer)
+        super().__init__([x], (*[1] * (len(x.shape) - 1), c) if keepdims else (c,), layer)
         self.maximum = maximum
 
     def forward(self, b):
@@ -452,7 +458,7 @@ class Pad(Operation):
     def __init__(self, x, pads, layer=None):
         (top, bottom), (left, right) = self.pads = pads
         h, w, c = x.hwc
-        super().__init__([x], (h + top + bottom, w + left + right, c), layer)
+        super().__init__([x], like(x, h + top + bottom, w + left + right, c), layer)
 
     def forward(self, b):
         x, y = b.buffer(self.x), b.buffer(self.y)
