@@ -33,9 +33,39 @@ class SymbolicTensor:
     def __repr__(self) -> str:
         return f"<symbolic tensor {self.shape}{' ' + self.name if self.name else ''}>"
 
+    # Arithmetic makes layers. NumPy must leave `array + tensor` to the methods here, which refuse it.
+    __array_ufunc__ = None
+
+    def __add__(self, other):
+        return _combine("Add", self, other)
+
+    def __radd__(self, other):
+        return _combine("Add", other, self)
+
+    def __sub__(self, other):
+        return _combine("Subtract", self, other)
+
+    def __rsub__(self, other):
+        return _combine("Subtract", other, self)
+
+    def __mul__(self, other):
+        return _combine("Multiply", self, other)
+
+    def __rmul__(self, other):
+        return _combine("Multiply", other, self)
+
+    def __neg__(self):
+        return _combine("Multiply", self, -1.0)
+
     def __array__(self, *_args, **_kwargs):
         raise TypeError(f"{self!r} stands for a layer's output and holds no numbers; build a Model and call it "
                         f"with an array")
+
+
+def _combine(layer: str, x: Any, y: Any) -> SymbolicTensor:
+    from fastcnn.layers import merging
+
+    return merging.combine(getattr(merging, layer), x, y)
 
 
 @dataclass(eq=False)

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastcnn.errors import unknown_name
-from fastcnn.layers import activations, conv, core, pooling, preprocessing, regularization, reshaping
+from fastcnn.layers import (
+    activations,
+    conv,
+    core,
+    merging,
+    pooling,
+    preprocessing,
+    regularization,
+    reshaping,
+    upsampling,
+)
 from fastcnn.layers.base import Layer
 
 LAYERS: dict[str, type[Layer]] = {layer.__name__: layer for layer in (
@@ -14,9 +24,13 @@ LAYERS: dict[str, type[Layer]] = {layer.__name__: layer for layer in (
     conv.Conv2D, conv.DepthwiseConv2D,
     pooling.MaxPooling2D, pooling.MinPooling2D, pooling.AveragePooling2D,
     pooling.GlobalAveragePooling2D, pooling.GlobalMaxPooling2D,
-    activations.Activation, activations.ReLU, activations.LeakyReLU, activations.ELU, activations.Softmax,
+    activations.Activation, activations.ReLU, activations.LeakyReLU, activations.PReLU, activations.ELU,
+    activations.Softmax,
     regularization.Dropout, regularization.SpatialDropout2D,
-    preprocessing.Rescaling, reshaping.ZeroPadding2D,
+    preprocessing.Rescaling, reshaping.ZeroPadding2D, reshaping.Cropping2D, reshaping.Permute,
+    upsampling.UpSampling2D,
+    merging.Add, merging.Subtract, merging.Multiply, merging.Average, merging.Maximum, merging.Minimum,
+    merging.Concatenate,
 )}
 
 

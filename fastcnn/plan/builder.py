@@ -27,7 +27,7 @@ from fastcnn.kernels._conv import PackWeights
 from fastcnn.kernels._executor import Stage
 from fastcnn.kernels._op import Op, Tensor
 from fastcnn.kernels.conv import LARGE_WEIGHTS
-from fastcnn.plan.operations import NO_HALO, Operation, Value
+from fastcnn.plan.operations import NO_HALO, Operation, Value, merge_halos
 
 # A chunk of images and what a stage does to it should stay in a core's L2 (1 to 2 MB today).
 CHUNK_BYTES = 768 << 10
@@ -40,8 +40,9 @@ class Buffer:
     """Memory of a value or gradient: (h, w, c) floats per image, with a halo of zeros around each image."""
 
     def __init__(self, n: int, hwc, halo=NO_HALO, root: Buffer | None = None, external=False):
-        self.n, self.hwc, self.halo = n, tuple(hwc), halo
+        self.n, self.hwc = n, tuple(hwc)
         self.root = root.root if root else self
+        self.halo = halo if root is None else self.root.halo if self.hwc == self.root.hwc else NO_HALO
         self.external = external    # the user reads or writes it between runs: never local
         self.is_input = False
         self.stages: set[int] = set()
@@ -71,13 +72,16 @@ class Buffer:
         return self._tensor
 
     def reshaped(self, hwc) -> Tensor:
-        """The same memory seen as other pixels (no halo, unless the shape is its own)."""
+        """The same memory seen as other pixels; with a halo there is only one way to see it."""
         root, shape = self.root, (self.n, *hwc)
-        halo = self.halo if tuple(hwc) == self.hwc else NO_HALO
+        own = tuple(hwc) == root.hwc
+        if root.halo != NO_HALO and not own:
+            raise RuntimeError(f"memory of {root.hwc} with a halo cannot be seen as {tuple(hwc)}")
+        halo = root.halo if own else NO_HALO
         if root.local_offset is not None:
             return Tensor(shape, None, halo, root.local_offset)
         array = root.array
-        return Tensor(shape, array if tuple(hwc) == root.hwc else array.reshape(shape), halo)
+        return Tensor(shape, array if own else array.reshape(shape), halo)
 
     @property
     def view(self) -> np.ndarray:
@@ -154,6 +158,7 @@ class Builder:
         self.packs: list[PackWeights] = []
         self.buffers: dict[Value, Buffer] = {}
         self.grads: dict[Value, Buffer] = {}
+        self.shared: set[Value] = set()  # values whose gradient is another value's too
         self.all_buffers: list[Buffer] = []
         self.partials: list[PartialGradient] = []
         self.python_gradients: list[Any] = []
@@ -214,11 +219,14 @@ class Builder:
     def grad(self, value: Value) -> Buffer:
         """Gradient of the loss with respect to a value."""
         if value not in self.grads:
-            producer = value.producer
-            bare = isinstance(producer, Operation) and hasattr(producer, "grad_halo") \
-                and producer.activation == "linear" and not producer.pool
-            self.grads[value] = self.new_buffer(value.hwc, producer.grad_halo(self) if bare else NO_HALO)
+            self.grads[value] = self.new_buffer(value.hwc, self.gradient_halo(value))
         return self.grads[value]
+
+    def gradient_halo(self, value: Value):
+        """Zeros around a value's gradient that the backward pass of its producer reads."""
+        producer = value.producer
+        bare = hasattr(producer, "grad_halo") and producer.activation == "linear" and not producer.pool
+        return producer.grad_halo(self) if bare else NO_HALO
 
     @contextmanager
     def gradient_of(self, value: Value) -> Iterator[Buffer]:
@@ -228,30 +236,39 @@ class Builder:
 
     @contextmanager
     def gradients_of(self, values: Sequence[Value]) -> Iterator[list[Buffer | None]]:
-        shares = []
+        targets: list[Buffer | None] = []
+        sums: list[tuple[Buffer, Buffer, Buffer]] = []
         for value in values:
-            if not self.wants_gradient(value):
-                shares.append((None, None))
-            elif value in self.grads:
-                shares.append((self.grads[value], self.scratch(value.shape)))
-            else:
-                shares.append((None, self.grad(value)))
-        yield [target for _, target in shares]
-        for total, share in shares:
-            if total is not None:
-                self.step("add gradients", lambda t=total, s=share: [
-                    _eltwise.AddTensors(t.tensor, t.tensor, s.tensor)], [total, share], [total])
+            total, share = self.grads.get(value), None
+            if self.wants_gradient(value) and total is None:
+                share = self.grad(value)
+            elif self.wants_gradient(value):
+                share, target = self.scratch(value.shape), total
+                if value in self.shared:  # the memory belongs to another gradient too: sum elsewhere
+                    self.shared.remove(value)
+                    del self.grads[value]
+                    share = target = self.grad(value)
+                sums.append((target, total, share))
+            targets.append(share)
+        yield targets
+        for target, total, share in sums:
+            self.step("add gradients", lambda y=target, t=total, s=share: [
+                _eltwise.AddTensors(y.tensor, t.tensor, s.tensor)], [total, share], [target])
 
-    def may_alias_gradient(self, value: Value) -> bool:
-        """Whether a value's whole gradient is the one of its only consumer."""
-        if not self.wants_gradient(value) or len(value.consumers) > 1 or value in self.grads:
+    def share_gradient(self, value: Value, buffer: Buffer) -> bool:
+        """Let `buffer`, which holds the whole gradient of another value, be that of `value` too, if it can.
+
+        It cannot where another consumer's share is there already, or the producer of `value` reads zeros around
+        its gradient that `buffer` lacks. Later shares are added up elsewhere: nobody writes to `buffer` again.
+        """
+        wanted, halo = self.gradient_halo(value), buffer.root.halo
+        same = value.hwc == buffer.root.hwc
+        fits = merge_halos(wanted, halo) == halo if same else wanted == halo == NO_HALO
+        if value in self.grads or not fits or (halo != NO_HALO and getattr(value.producer, "reshapes", False)):
             return False
-        producer = value.producer
-        bare = hasattr(producer, "grad_halo") and producer.activation == "linear" and not producer.pool
-        return not bare or producer.grad_halo(self) == NO_HALO
-
-    def alias_gradient(self, value: Value, buffer: Buffer) -> None:
         self.grads[value] = Buffer(self.n, value.hwc, root=buffer)
+        self.shared.add(value)
+        return True
 
     # -- weights
 
