@@ -19,7 +19,6 @@ from tests.float64_graph import assert_numerical_gradients
 CHANNELS = (1, 3, 8, 15, 16, 17, 33)
 HALO = ((1, 0), (2, 1))
 KINDS = ("add", "multiply", "average", "maximum", "minimum")
-WHOLE = (3, 4, 5)
 # Shapes (h, w, c) that broadcast to images of 4x5 pixels, by what they broadcast along.
 NARROW = {"none": (4, 5, None), "image": (1, 1, None), "channels": (4, 5, 1), "rows": (1, 5, None),
           "columns": (4, 1, None), "all": (1, 1, 1), "rows and channels": (1, 5, 1)}
@@ -43,28 +42,26 @@ def draws(rng, count, c, shapes=((4, 5, None),)):
     return [small_ints(rng, (3, *(c if s is None else s for s in shapes[i % len(shapes)]))) for i in range(count)]
 
 
-def divisible(kind, inputs):
-    """For means: integers whose sums the count divides, so that results stay exact."""
-    return [x * len(inputs) for x in inputs] if kind == "average" else inputs
-
-
 # ------------------------------------------------------------------------------------------ ops
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("c", CHANNELS)
-def test_merge_and_gradients(isa, threads, kind, c, rng):
-    inputs = divisible(kind, draws(rng, 3 if c % 2 else 4, c))
-    dy = small_ints(rng, (3, 4, 5, c)) * (len(inputs) if kind == "average" else 1)
-    y, check = guarded((3, 4, 5, c))
-    run_op(_merge.Merge(kind, [dense(x) for x in inputs], dense(y)))
-    check()
-    assert_same(y, reference.merge(kind, inputs))
-    for index, want in enumerate(reference.merge_grad(kind, dy, inputs)):
-        dx, check = guarded(dy.shape)
-        run_op(_merge.MergeGrad(kind, dense(dy), [dense(x) for x in inputs], dense(y), index, dense(dx)))
+def test_merge_and_gradients(isa, threads, kind, rng):
+    for c in CHANNELS:
+        inputs = draws(rng, 3 if c % 2 else 4, c)
+        dy = small_ints(rng, (3, 4, 5, c))
+        if kind == "average":  # exact results: the count divides the sums, and its inverse is a float
+            inputs = [x * 4 for x in (*inputs, inputs[0])[:4]]
+            dy *= 4
+        y, check = guarded((3, 4, 5, c))
+        run_op(_merge.Merge(kind, [dense(x) for x in inputs], dense(y)))
         check()
-        assert_same(dx, want)
+        assert_same(y, reference.merge(kind, inputs))
+        for index, want in enumerate(reference.merge_grad(kind, dy, inputs)):
+            dx, check = guarded(dy.shape)
+            run_op(_merge.MergeGrad(kind, dense(dy), [dense(x) for x in inputs], dense(y), index, dense(dx)))
+            check()
+            assert_same(dx, want)
 
 
 @pytest.mark.parametrize("narrow", NARROW)
@@ -127,9 +124,8 @@ def test_prelu(isa, slope, halo, rng):
         x, dy = draws(rng, 2, c)
         alpha = small_ints(rng, [c if s is None else s for s in NARROW[slope]])
         ta = dense(alpha[None])
-        tx, tdy, (ty, y, _), (tdx, dx, _) = (framed(a, halo)[0] for a in (x, dy)), None, framed(x, halo), framed(x, halo)
-        tx, tdy = tx
-        y[...] = dx[...] = np.nan
+        tx, tdy = framed(x, halo)[0], framed(dy, halo)[0]
+        (ty, y, _), (tdx, dx, _) = framed(x * np.nan, halo), framed(x * np.nan, halo)
         parts = poison(np.empty((2, alpha.size), np.float32))
         run_op(_merge.PRelu(tx, ta, ty))
         run_op(_merge.PReluGrad(tdy, tx, ta, tdx))
@@ -260,7 +256,7 @@ IMAGE, HALF = (8, 8, 3), (4, 4, 3)
 MISTAKES = {
     "shapes": (
         lambda: L.Add(name="sum")([fc.Input(IMAGE, name="skip"), L.Conv2D(3, 3, name="c")(fc.Input(IMAGE))]),
-        ["sum: cannot add skip of shape (None, 8, 8, 3) and c of shape (None, 6, 6, 3)", "strides", "Conv2D(filters, 1"],
+        ["sum: cannot add skip of shape (None, 8, 8, 3) and c of shape (None, 6, 6, 3)", "Conv2D(filters, 1"],
     ),
     "third": (
         lambda: L.Multiply(name="m")([fc.Input(IMAGE), fc.Input((1, 1, 3)), fc.Input(HALF, name="late")]),

@@ -168,7 +168,8 @@ class Concatenate(MergingLayer):
 
     def check_pair(self, before: Sequence[Shape], shape: Shape, names: Sequence[str], name: str) -> None:
         first, at = before[0], self.axis_of(before[0])
-        if len(first) != len(shape) or any(m != n for i, (m, n) in enumerate(zip(first, shape, strict=True)) if i != at):
+        others = [s[:at] + s[at + 1:] for s in (first, shape)]
+        if len(first) != len(shape) or others[0] != others[1]:
             raise ValueError(f"{self.name}: cannot join {names[0]} of shape {(None, *first)} and {name} of shape "
                              f"{(None, *shape)} along axis {self.axis}: all other sizes must be equal; crop, pad or "
                              f"resize one of the branches")
