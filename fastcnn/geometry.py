@@ -53,12 +53,8 @@ def _is_int(value) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def resolve_padding(padding: Padding, size: Pair, kernel: Pair, strides: Pair, dilation: Pair, where: str,
-                    word="padding"):
-    """((top, bottom), (left, right)) from 'valid', 'same' (TensorFlow's rule), an int, a pair or all four.
-
-    `word` is what the user calls them, for messages.
-    """
+def resolve_padding(padding: Padding, size: Pair, kernel: Pair, strides: Pair, dilation: Pair, where: str):
+    """((top, bottom), (left, right)) from 'valid', 'same' (TensorFlow's rule), an int, a pair or all four."""
     if isinstance(padding, str):
         if padding == "valid":
             return (0, 0), (0, 0)
@@ -67,10 +63,10 @@ def resolve_padding(padding: Padding, size: Pair, kernel: Pair, strides: Pair, d
         raise ValueError(f"{where}: padding must be 'valid', 'same', an int, a pair or "
                          f"((top, bottom), (left, right)), got {padding!r}")
     if _is_int(padding):
-        return tuple((side, side) for side in pair(padding, word, where, least=0))
+        return tuple((side, side) for side in pair(padding, "padding", where, least=0))
     if isinstance(padding, (tuple, list)) and len(padding) == 2:
-        return tuple(pair(side, word, where, least=0) for side in padding)
-    raise TypeError(f"{where}: {word} must be 'valid', 'same', an int, a pair or "
+        return tuple(pair(side, "padding", where, least=0) for side in padding)
+    raise TypeError(f"{where}: padding must be 'valid', 'same', an int, a pair or "
                     f"((top, bottom), (left, right)), got {padding!r}")
 
 

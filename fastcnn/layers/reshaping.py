@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastcnn.geometry import resolve_padding
+from fastcnn.geometry import pair, resolve_padding
 from fastcnn.layers.arguments import sample_shape
 from fastcnn.layers.declared import IMAGES, DeclaredLayer
 from fastcnn.plan import operations, resizing
@@ -65,10 +65,11 @@ class Cropping2D(DeclaredLayer):
 
     def __init__(self, cropping: Any = 0, input_shape: Any = None, name: str | None = None) -> None:
         super().__init__(input_shape, name)
-        if isinstance(cropping, str):
-            raise TypeError(f"{self.name}: cropping must be an int, a pair or ((top, bottom), (left, right)), "
-                            f"got {cropping!r}; give the number of pixels")
-        self.cropping = resolve_padding(cropping, (1, 1), (1, 1), (1, 1), (1, 1), self.name, "cropping")
+        axes = cropping if isinstance(cropping, (tuple, list)) else (cropping, cropping)
+        if len(axes) != 2:
+            raise ValueError(f"{self.name}: cropping must be an int, a pair or ((top, bottom), (left, right)), "
+                             f"got {cropping!r}; give the number of pixels")
+        self.cropping = tuple(pair(sides, "cropping", self.name, least=0) for sides in axes)
 
     def sample_output(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         h, w = (size - sum(sides) for size, sides in zip(shape[:2], self.cropping, strict=True))
