@@ -50,7 +50,7 @@ def check_names(loss: Any, chosen: Any, where: str) -> None:
 def losses_of(outputs: Ports, loss: Any, where: str) -> list[Any]:
     """The loss of each output, None for outputs that are not trained."""
     if is_by_name(loss):
-        chosen = outputs.by_name(loss, f"{where}: loss (None for an output without one)")
+        chosen = outputs.by_name(loss, f"{where}: loss", hint="; give None for an output without a loss")
     elif isinstance(loss, (list, tuple)):
         chosen = list(loss)
     else:

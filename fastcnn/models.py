@@ -192,6 +192,7 @@ class Model(Trainer):
             sources = [known[t] for t in node.inputs]
             made = node.layer(sources if len(sources) > 1 else sources[0])
             made.node.models = (*node.models, self)
+            node.layer.nodes.remove(made.node)  # layer.output stays the one in the layer's own model
             known[node.outputs[0]] = made
         outputs = [known[t] for t in self.outputs]
         if len(outputs) == 1 and outputs[0] not in tensors:
@@ -295,6 +296,8 @@ class Sequential(Model):
         if layer is self or self in parts_of(layer):
             raise ValueError(f"{self.name}.add: a model cannot be a part of itself")
         shape = getattr(layer, "given_input_shape", None)
+        if isinstance(layer, Model) and layer.built and len(layer.inputs) == 1:
+            shape = layer.inputs[0].sample_shape
         if not self._stack and self._input is None and shape is not None:
             self._input = SymbolicTensor((None, *shape), name=f"{layer.name} input")
         self._stack.append(layer)

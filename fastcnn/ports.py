@@ -69,7 +69,7 @@ class Ports:
             raise ValueError(f"{what}: expected {len(self)} array{'s' * (len(self) > 1)}, got {len(values)}{hint}")
         return values
 
-    def by_name(self, value: Mapping[str, Any], what: str, optional: bool = False) -> list[Any]:
+    def by_name(self, value: Mapping[str, Any], what: str, optional: bool = False, hint: str = "") -> list[Any]:
         """The entries of a dictionary in order; None for those it lacks, if they are `optional`."""
         for name in value:
             if name not in self.names:
@@ -77,7 +77,7 @@ class Ports:
         missing = [name for name in self.names if name not in value]
         if missing and not optional:
             raise ValueError(f"{what}: {', '.join(map(repr, missing))} missing; the model's {self.role} are "
-                             f"{', '.join(map(repr, self.names))}")
+                             f"{', '.join(map(repr, self.names))}{hint}")
         return [value.get(name) for name in self.names]
 
 

@@ -84,4 +84,5 @@ def is_arrays(x) -> bool:
 
 def is_list_of_batches(x) -> bool:
     """Whether a list holds tuples of arrays: the rows of a table are tuples of numbers."""
-    return bool(x) and all(isinstance(batch, tuple) and batch and np.ndim(batch[0]) > 0 for batch in x)
+    return bool(x) and all(isinstance(batch, tuple) and batch
+                           and (isinstance(batch[0], Mapping) or np.ndim(batch[0]) > 0) for batch in x)

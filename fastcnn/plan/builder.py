@@ -7,7 +7,7 @@ Three decisions are made here, all from shapes alone, so that results never depe
   too large to copy) is a stage of its own, cut by output channels or input channels. A stage waits for the
   one before it.
 * A buffer that lives and dies inside one chained stage is *local*: each thread has room for one chunk of it. All
-  others have room for the whole batch.
+  others have room for the whole batch, and share memory where no stage uses both.
 * Weight gradients in a chained stage are summed per group of images, and the groups' sums added in order.
 """
 
@@ -27,6 +27,7 @@ from fastcnn.kernels._conv import PackWeights
 from fastcnn.kernels._executor import Stage
 from fastcnn.kernels._op import Op, Tensor
 from fastcnn.kernels.conv import LARGE_WEIGHTS
+from fastcnn.plan.memory import Block, place
 from fastcnn.plan.operations import NO_HALO, Operation, Value, merge_halos
 
 # A chunk of images and what a stage does to it should stay in a core's L2 (1 to 2 MB today).
@@ -149,6 +150,8 @@ class StageDraft:
 class Builder:
     """Collects the steps of a pass over `n` samples and turns them into stages."""
 
+    share_memory = True  # between buffers that are not in use at the same time
+
     def __init__(self, n: int, training: bool, inputs: Sequence[Value], outputs: Sequence[Value], gradients):
         self.n, self.training = n, training
         self.gradient_arrays = gradients  # Variable -> float32 array of its gradient
@@ -156,6 +159,7 @@ class Builder:
         self.deferred: list[Step] = []
         self.origins: dict[Op, Step] = {}  # for profiles: which step an op came from
         self.packs: list[PackWeights] = []
+        self.weight_bytes = 0  # of packed weights and partial gradients
         self.buffers: dict[Value, Buffer] = {}
         self.grads: dict[Value, Buffer] = {}
         self.shared: set[Value] = set()  # values whose gradient is another value's too
@@ -278,6 +282,7 @@ class Builder:
         packed = np.empty(make(array, None).packed_size, np.float32) if pack else None
         weights = make(array, packed)
         if pack:
+            self.weight_bytes += packed.nbytes
             self.packs.append(PackWeights(weights))
         return lambda: weights
 
@@ -345,23 +350,35 @@ class Builder:
     def assign_memory(self, drafts: Sequence[StageDraft]) -> tuple[int, int]:
         """Place every buffer; (bytes of the batch's memory, bytes of each thread's local memory)."""
         roots = [b for b in self.all_buffers if b.root is b and (b.stages or b.external)]
-        local_bytes, arena_floats, places = 0, 0, {}
+        local_bytes, groups = 0, defaultdict(list)
         for buffer in roots:
             if len(buffer.stages) == 1 and not buffer.external and drafts[next(iter(buffer.stages))].pipelined:
                 buffer.local_offset = local_bytes
                 local_bytes += _round(drafts[next(iter(buffer.stages))].chunk * buffer.image_bytes, 64)
             else:
-                places[buffer] = arena_floats
-                arena_floats += _round(self.n * prod(buffer.padded), 16) + 16
-        arena = np.zeros(arena_floats + 16, np.float32)
+                # Nobody writes the zeros of a halo, so it shares memory only with halos in the same places.
+                groups[(buffer.padded, buffer.halo) if buffer.has_halo else None].append(buffer)
+        places, floats = [], 0
+        for group in groups.values():
+            offsets, size = place([self.block(buffer, len(drafts)) for buffer in group])
+            places += [(buffer, floats + offset) for buffer, offset in zip(group, offsets, strict=True)]
+            floats += size
+        arena = np.zeros(floats + 16, np.float32)
         start = -(arena.ctypes.data // 4) % 16
-        for buffer, place in places.items():
+        for buffer, offset in places:
             (top, _), (left, _) = buffer.halo
             h, w, _ = buffer.hwc
             size = self.n * prod(buffer.padded)
-            full = arena[start + place: start + place + size].reshape(self.n, *buffer.padded)
+            full = arena[start + offset: start + offset + size].reshape(self.n, *buffer.padded)
             buffer.array = full[:, top:top + h, left:left + w]
         return arena.nbytes, local_bytes
+
+    def block(self, buffer: Buffer, stages: int) -> Block:
+        """What a buffer needs, in floats, and when; what the user reads or writes is in use all the time."""
+        size = _round(self.n * prod(buffer.padded), 16) + 16
+        if buffer.external or not self.share_memory:
+            return Block(size, 0, stages)
+        return Block(size, min(buffer.stages), max(buffer.stages))
 
     def assign_gradients(self, drafts: Sequence[StageDraft]) -> list[Op]:
         """Give every weight-gradient step its rows of partial sums; the ops that add the rows up."""
@@ -384,6 +401,7 @@ class Builder:
                 owner.arrays[variable] = array[row: row + owner.rows]
                 row += owner.rows
             if rows > 1:
+                self.weight_bytes += array.nbytes
                 sums.append(_eltwise.Reduce(array, target[0]))
         return sums
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.graph import Graph
-from fastcnn.kernels import _optim
+from fastcnn.kernels import _cpu, _optim
 from fastcnn.kernels._executor import Program, Stage
 from fastcnn.kernels._load import Load
 from fastcnn.plan.builder import Builder
@@ -87,6 +87,15 @@ class Plan:
         if train:
             self._add_update(segments)
         self._link(segments, local)
+
+    @property
+    def bytes(self) -> dict[str, int]:
+        """The memory of the plan by use, at the present number of threads; weights and their moments excluded."""
+        threads = min(_cpu.get_num_threads(), max(1, self.program.groups))
+        return {"activations": self.activation_bytes,
+                "indices": sum(arg.array.nbytes for arg in self.builder.arg_buffers.values()),
+                "weights": self.builder.weight_bytes,
+                "threads": threads * (self.program.scratch + self.program.local)}
 
     def _add_update(self, segments: list[Any]) -> None:
         """Regularisers, clipping and the optimiser's rule."""
