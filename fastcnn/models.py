@@ -240,7 +240,7 @@ class Model(Trainer):
     # -- looking and keeping
 
     def summary(self, batch_size: int = 32, print_fn=print) -> None:
-        """Print layers, output shapes, parameters, FLOPs and the activations' memory at `batch_size`."""
+        """Print layers, output shapes, parameters, FLOPs, connections, and the memory of a step at `batch_size`."""
         print_fn(summaries.summary(self, batch_size))
 
     def profile(self, x, y=None, batch_size: int | None = None, repeats: int = 20) -> profiling.Profile:

@@ -150,16 +150,31 @@ class Trainer:
         key = (kind, n, weighted, _cpu.isa(), tuple(v.trainable for v in variables) if kind == "train" else None)
         plan = self._plans.get(key)
         if plan is None:
-            losses = self.losses if kind in ("test", "train") else ()
-            plan = Plan(self.graph, n, self._store, losses, self.loss_weights,
-                        self.optimizer if kind == "train" else None, kind == "predict_training", weighted,
-                        self._dropout_counter)
-            self._plans[key] = plan
+            plan = self._plans[key] = self._make_plan(kind, n, weighted)
             if len(self._plans) > MAX_PLANS:
                 self._plans.popitem(last=False)
         else:
             self._plans.move_to_end(key)
         return plan
+
+    def _make_plan(self, kind: str, n: int, weighted: bool = False) -> Plan:
+        return Plan(self.graph, n, self._store, self.losses if kind in ("test", "train") else (), self.loss_weights,
+                    self.optimizer if kind == "train" else None, kind == "predict_training", weighted,
+                    self._dropout_counter)
+
+    def measure(self, batch_size: int) -> tuple[str, dict[str, int]]:
+        """('training', bytes by use) of a step at that batch size; ('prediction', ...) for a model without a loss.
+
+        Weights, gradients and the optimiser's moments are not counted.
+        """
+        batch_size = check_count(batch_size, "batch_size", f"{self.name}.measure")
+        self._own_store()
+        trains = self._compiled is not None and self._compiled[0] is not None
+        if trains:
+            self._resolve()
+            self._fill_slots()
+        return ("training" if trains else "prediction",
+                self._make_plan("train" if trains else "predict", batch_size).bytes)
 
     def _own_store(self) -> Store:
         """The store that holds the weights of all present layers."""

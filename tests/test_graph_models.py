@@ -440,6 +440,63 @@ def test_mistakes(mistake):
     assert not missing, f"{missing} not in: {caught.value}"
 
 
+# ------------------------------------------------------------------------------------------ summaries and pictures
+
+
+def rows_of(model):
+    lines = []
+    model.summary(8, print_fn=lines.append)
+    return lines[0].splitlines()
+
+
+def test_a_summary_shows_connections():
+    table = rows_of(siamese())
+    assert table[2].split() == ["Layer", "(type)", "Output", "shape", "Params", "MFLOPs", "Connected", "to"]
+    assert [row.split()[0] for row in table[4:6]] == ["left", "right"]
+    multiply = next(row for row in table if "(Multiply)" in row)
+    first, second = (name.strip() for name in multiply.split("0.00")[-1].split(","))
+    assert first.endswith("[0]") and second == first.replace("[0]", "[1]")
+    assert sum("shared" in row for row in table) == 2  # the encoder's layers with weights, in their second place
+    chain = rows_of(fc.Sequential([L.Dense(3, input_shape=(4,)), L.Dense(2)]))
+    assert "Connected" not in chain[2] and len(chain) == 4 + 2 + 1 + 5
+
+
+def test_a_summary_tells_the_memory_of_a_step():
+    model = net()
+    model.compile("sgd", LOSS)
+    assert any(row.startswith("Memory:") and "for training at batch size 8" in row for row in rows_of(model))
+    kind, used = model.measure(64)
+    model.train_on_batch({n: a.repeat(4, 0)[:64] for n, a in X.items()}, {n: a.repeat(4, 0)[:64] for n, a in Y.items()})
+    assert kind == "training" and used == next(reversed(model._plans.values())).bytes
+    assert siamese().measure(4)[0] == "prediction"
+    with pytest.raises(ValueError, match="batch_size"):
+        model.measure(0)
+
+
+def test_pictures(tmp_path):
+    pytest.importorskip("matplotlib")
+    from fastcnn import plot
+
+    plot.graph(net(), tmp_path / "graph.png")
+    assert (tmp_path / "graph.png").stat().st_size > 5000
+    for make in (unet, siamese, net, pre_activation_net):
+        model = make()
+        figure = plot.graph(model)
+        texts = [text.get_text() for text in figure.axes[0].texts]
+        for layer in model.layers:
+            assert any(text.startswith(layer.name) for text in texts)
+        assert str(model.outputs[0].shape) in texts
+        levels = plot.arrange(plot.boxes_of(model, True))
+        assert sum(len(level) > 0 for level in levels) == len(levels)
+        for level in levels:
+            for left, right in zip(level, level[1:], strict=False):
+                assert right.x - left.x >= (left.width + right.width) / 2 + plot.GAP - 1e-9
+    texts = [text.get_text() for text in plot.graph(siamese(), show_shapes=False).axes[0].texts]
+    assert not any("None" in text for text in texts)
+    with pytest.raises(ValueError, match="no shapes yet"):
+        plot.graph(fc.Sequential([L.Dense(2)]))
+
+
 # ------------------------------------------------------------------------------------------ memory
 
 
@@ -453,7 +510,7 @@ def test_places_of_blocks(rng):
         offsets, total = memory.place(blocks)
         spans = [(at, at + b.size, b) for at, b in zip(offsets, blocks, strict=True)]
         for i, (low, high, a) in enumerate(spans):
-            assert 0 <= low and high <= total
+            assert low >= 0 and high <= total
             for other_low, other_high, b in spans[:i]:
                 apart = high <= other_low or other_high <= low
                 assert apart or a.last < b.first or b.last < a.first
