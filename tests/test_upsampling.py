@@ -124,9 +124,10 @@ def test_permute_of_rows(rng):
 def test_reshape_between_convolutions(rng):
     """A change of shape between two halos, in both directions."""
     x = fc.Input((4, 6, 2))
-    y = L.Conv2D(3, 3, padding="same")(x)
-    y = L.Conv2D(2, 3, padding="same")(L.Reshape((6, 4, 3))(y))
-    model = fc.Model(x, L.Dense(2)(L.Flatten()(y)))
+    y = L.Conv2D(3, 3, padding="same", activation="relu")(x)
+    z = L.Reshape((6, 4, 3))(y)
+    z = L.Add()([L.Conv2D(3, 3, padding="same")(z), z, L.Reshape((6, 4, 3))(L.Conv2D(3, 3, padding="same")(y))])
+    model = fc.Model(x, L.Dense(2)(L.Concatenate()([L.Flatten()(L.ReLU()(z)), L.Flatten()(y)])))
     assert_numerical_gradients(model, [rng.standard_normal((3, 4, 6, 2))], rng)
 
 

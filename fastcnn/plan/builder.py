@@ -262,13 +262,14 @@ class Builder:
     def share_gradient(self, value: Value, buffer: Buffer) -> bool:
         """Let `buffer`, which holds the whole gradient of another value, be that of `value` too, if it can.
 
-        It cannot where another consumer's share is there already, or the producer of `value` reads zeros around
-        its gradient that `buffer` lacks. Later shares are added up elsewhere: nobody writes to `buffer` again.
+        It cannot where another consumer's share is there already, and should not where the producer of `value`
+        would have to copy it, to have zeros around it. Later shares are added up elsewhere: nobody writes to
+        `buffer` again.
         """
         wanted, halo = self.gradient_halo(value), buffer.root.halo
         same = value.hwc == buffer.root.hwc
         fits = merge_halos(wanted, halo) == halo if same else wanted == halo == NO_HALO
-        if value in self.grads or not fits or (halo != NO_HALO and getattr(value.producer, "reshapes", False)):
+        if value in self.grads or not fits:
             return False
         self.grads[value] = Buffer(self.n, value.hwc, root=buffer)
         self.shared.add(value)

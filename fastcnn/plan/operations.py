@@ -468,7 +468,6 @@ class Reshape(Operation):
     """The same numbers in another shape: no work, unless the memory has a halo."""
 
     name = "reshape"
-    reshapes = True  # its backward pass reads the gradient as one run of numbers per image
 
     def forward(self, b):
         x = b.buffer(self.x)
@@ -487,8 +486,9 @@ class Reshape(Operation):
         """Numbers from one shape to another; between two halos through memory without one."""
         if source.has_halo and target.has_halo:
             flat = b.scratch(source.hwc)
-            self.step(b, direction, lambda: [_eltwise.Copy(source.tensor, flat.tensor)], [source], [flat])
-            source = flat
+            self.copy(b, direction, source, flat)
+            self.copy(b, direction, flat, target)
+            return
         hwc = source.hwc if source.has_halo else target.hwc
         self.step(b, direction, lambda: [_eltwise.Copy(source.reshaped(hwc), target.reshaped(hwc))],
                   [source], [target])
