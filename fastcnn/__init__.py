@@ -29,16 +29,16 @@ from fastcnn.models import Model, Sequential, load_model
 from fastcnn.random import seed
 
 if TYPE_CHECKING:
-    from fastcnn import datasets, reference
+    from fastcnn import datasets, plot, reference
 
 __all__ = [
     "CheckpointError", "Input", "Model", "Sequential", "__version__", "callbacks", "config_text", "data",
     "datasets", "get_num_threads", "initializers", "layers", "load_model", "losses", "metrics", "ops",
-    "optimizers", "reference", "regularizers", "schedules", "seed", "set_num_threads", "show_config",
+    "optimizers", "plot", "reference", "regularizers", "schedules", "seed", "set_num_threads", "show_config",
     "utils",
 ]
 
-_LAZY = ("datasets", "reference")  # imported when first asked for: slow, and most programs use neither
+_LAZY = ("datasets", "plot", "reference")  # imported when first asked for: slow, and most programs use none
 
 
 def __getattr__(name: str):

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.kernels._load import DTYPES
 
-
-def as_list(value, count: int, what: str) -> list[Any]:
-    """`value` as a list of `count` arrays."""
-    values = list(value) if isinstance(value, (list, tuple)) and (count > 1 or is_list_of_arrays(value)) else [value]
-    if len(values) != count:
-        hint = "; to make one array of samples, use numpy.stack" if count == 1 else ""
-        raise ValueError(f"{what}: expected {count} array{'s' * (count > 1)}, got {len(values)}{hint}")
-    return values
+if TYPE_CHECKING:
+    from fastcnn.ports import Ports
 
 
 def shapes_of(x) -> Any:
-    """The shape of x, or for a list of arrays, one for each input, the list of theirs."""
+    """The shape of x, or for a list or dictionary of arrays, one for each input, that of theirs."""
+    if isinstance(x, Mapping):
+        return {name: np.shape(a) for name, a in x.items()}
     return [np.shape(a) for a in x] if isinstance(x, (list, tuple)) and is_list_of_arrays(x) else np.shape(x)
 
 
@@ -94,6 +90,27 @@ def slices(samples: int, batch_size: int) -> Iterator[tuple[int, int]]:
     """(first, last) of each batch; the last may be smaller."""
     for first in range(0, samples, batch_size):
         yield first, min(first + batch_size, samples)
+
+
+def output_weights(outputs: Ports, sample_weight, class_weight, ys, samples: int,
+                   where: str) -> list[np.ndarray] | None:
+    """For each output one float32 weight per sample, from Keras's two arguments, or None.
+
+    `sample_weight` is one array for all outputs, or a list or dictionary with one, or None, for each.
+    """
+    if sample_weight is None and class_weight is None:
+        return None
+    if class_weight is not None and len(outputs) > 1:
+        raise ValueError(f"{where}: class_weight is for models with one output, this one has {len(outputs)}; give "
+                         f"sample_weight as a list")
+    if isinstance(sample_weight, Mapping):
+        given = outputs.by_name(sample_weight, f"{where}: sample_weight", optional=True)
+    elif isinstance(sample_weight, (list, tuple)) and len(outputs) > 1 and any(np.ndim(w) for w in sample_weight):
+        given = outputs.unpack(sample_weight, f"{where}: sample_weight")
+    else:
+        given = [sample_weight] * len(outputs)
+    weights = [sample_weights(w, class_weight, y, samples, where) for w, y in zip(given, ys, strict=True)]
+    return [np.ones(samples, np.float32) if w is None else w for w in weights]
 
 
 def sample_weights(sample_weight, class_weight, targets, samples: int, where: str) -> np.ndarray | None:

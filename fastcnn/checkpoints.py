@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn import layers, losses, metrics, optimizers, random
+from fastcnn.compiling import is_by_name, map_leaves
 from fastcnn.config import __version__
 from fastcnn.errors import CheckpointError
 from fastcnn.graph import SymbolicTensor
@@ -27,6 +28,7 @@ from fastcnn.utils import serialize
 
 if TYPE_CHECKING:
     from fastcnn.models import Model, Sequential
+    from fastcnn.ports import Ports
 
 Config = dict[str, Any]
 Arrays = Mapping[str, np.ndarray]
@@ -135,8 +137,20 @@ def describe(model: Model) -> Config:
         "nodes": [{"layer": graph.layers.index(node.layer),
                    "inputs": [number[tensor] for tensor in node.inputs]} for node in graph.nodes],
         "outputs": [number[tensor] for tensor in graph.outputs],
-        "many_inputs": model._many_inputs, "many_outputs": model._many_outputs,
+        "input_form": _form(model._inputs), "output_form": _form(model._outputs),
     }
+
+
+def _form(ports: Ports) -> Config:
+    """How inputs or outputs are handed over, and by which names."""
+    return {"kind": ports.kind, "names": ports.names}
+
+
+def _in_form(tensors: Sequence[SymbolicTensor], form: Config) -> Any:
+    for tensor, name in zip(tensors, form["names"], strict=True):
+        tensor.name = name
+    return (dict(zip(form["names"], tensors, strict=True)) if form["kind"] == "dict" else
+            list(tensors) if form["kind"] == "list" else tensors[0])
 
 
 def rebuild(architecture: Config, custom_objects: Mapping[str, type]) -> Model:
@@ -166,8 +180,8 @@ def _rebuild_graph(architecture: Config, made: Sequence[Layer]) -> Model:
         sources = [tensors[i] for i in node["inputs"]]
         tensors.append(made[node["layer"]](sources if len(sources) > 1 else sources[0]))
     outputs = [tensors[i] for i in architecture["outputs"]]
-    return Model(inputs if architecture["many_inputs"] else inputs[0],
-                 outputs if architecture["many_outputs"] else outputs[0], name=architecture["name"])
+    return Model(_in_form(inputs, architecture["input_form"]), _in_form(outputs, architecture["output_form"]),
+                 name=architecture["name"])
 
 
 def _describe_layer(layer: Layer) -> Config:
@@ -208,9 +222,9 @@ def describe_training(model: Model) -> Config | None:
     loss, chosen, loss_weights = model._compiled
     try:
         return {
-            "optimizer": serialize(model.optimizer), "loss": _for_each(_describe_loss, loss),
-            "metrics": _for_each(_describe_metric, _without_functions(chosen, model.name)),
-            "loss_weights": None if loss_weights is None else [float(weight) for weight in loss_weights],
+            "optimizer": serialize(model.optimizer), "loss": map_leaves(_describe_loss, loss),
+            "metrics": map_leaves(_describe_metric, _without_functions(chosen, model.name)),
+            "loss_weights": map_leaves(float, loss_weights),
             "iterations": int(model.optimizer.iterations),
             "dropout": [int(word) for word in model._dropout_counter],
         }
@@ -229,14 +243,9 @@ def _describe_metric(metric: Any) -> Any:
     return metric if isinstance(metric, str) else serialize(metrics.get(metric))
 
 
-def _for_each(function: Any, value: Any) -> Any:
-    """`function` of a value, or of every value in a list, or in a list of lists; None stays None."""
-    if isinstance(value, (list, tuple)):
-        return [_for_each(function, item) for item in value]
-    return None if value is None else function(value)
-
-
 def _without_functions(chosen: Any, name: str) -> Any:
+    if is_by_name(chosen):
+        return {output: _without_functions([one] if callable(one) else one, name) for output, one in chosen.items()}
     if not isinstance(chosen, (list, tuple)):
         return chosen
     kept = []
@@ -269,7 +278,7 @@ def _restore_training(model: Model, training: Config, arrays: Arrays, custom_obj
                               for key in ("optimizer", "loss", "metrics"))
         optimizer = optimizers.get(rule)
         optimizer.iterations = int(training["iterations"])
-        model.compile(optimizer, loss, _for_each(_make_metric, chosen), training["loss_weights"])
+        model.compile(optimizer, loss, map_leaves(_make_metric, chosen), training["loss_weights"])
         model._dropout_counter[:] = training["dropout"]
     except (*BAD_DESCRIPTION, OverflowError) as error:
         raise CheckpointError(f"'{path}': the training state cannot be restored: {error}. For a class of "

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from .random import generator
 
-Arrays = Any  # one array, or a list of arrays for a model with several inputs or outputs
+Arrays = Any  # one array, or a list or dictionary of arrays for a model with several inputs or outputs
 
 
 class Dataset:
@@ -18,8 +18,8 @@ class Dataset:
 
     Parameters
     ----------
-    x : array of shape (n, ...), or a list of such arrays for a model with several inputs.
-    y : array of shape (n, ...), a list of such arrays, or None.
+    x : array of shape (n, ...), or a list or dictionary of such arrays for a model with several inputs.
+    y : array of shape (n, ...), a list or dictionary of such arrays, or None.
     batch_size : int >= 1. The last batch of an epoch may be smaller.
     shuffle : if True, every epoch visits the examples in a new random order.
     transform : function ``(x_batch, y_batch) -> (x_batch, y_batch)`` applied to each batch. It gets copies
@@ -88,7 +88,9 @@ class Dataset:
 
 
 def _as_arrays(value: Arrays) -> Arrays:
-    """Keep a list of arrays as such; turn anything else (also a list of numbers) into one array."""
+    """Keep a list or dictionary of arrays as such; turn anything else (also a list of numbers) into one array."""
+    if isinstance(value, Mapping):
+        return {name: np.asarray(array) for name, array in value.items()}
     if isinstance(value, list | tuple) and value and all(isinstance(item, np.ndarray) for item in value):
         return list(value)
     return np.asarray(value)
@@ -98,9 +100,9 @@ def _common_length(x: Arrays, y: Arrays) -> int:
     named = [("x", x)] if y is None else [("x", x), ("y", y)]
     lengths = {}
     for name, value in named:
-        several = isinstance(value, list)
-        for i, array in enumerate(value if several else [value]):
-            label = f"{name}[{i}]" if several else name
+        parts = dict(enumerate(value)) if isinstance(value, list) else value if isinstance(value, dict) else {"": value}
+        for key, array in parts.items():
+            label = name if array is value else f"{name}[{key!r}]"
             if array.ndim == 0:
                 raise ValueError(f"Dataset: {label} must be an array of shape (n, ...), got a single value")
             lengths[label] = len(array)
@@ -123,4 +125,6 @@ def _positive_int(batch_size: int) -> int:
 def _take(arrays: Arrays, rows: np.ndarray) -> Arrays:
     if arrays is None:
         return None
+    if isinstance(arrays, dict):
+        return {name: array[rows] for name, array in arrays.items()}
     return [array[rows] for array in arrays] if isinstance(arrays, list) else arrays[rows]

@@ -33,9 +33,39 @@ class SymbolicTensor:
     def __repr__(self) -> str:
         return f"<symbolic tensor {self.shape}{' ' + self.name if self.name else ''}>"
 
+    # Arithmetic makes layers. NumPy must leave `array + tensor` to the methods here, which refuse it.
+    __array_ufunc__ = None
+
+    def __add__(self, other):
+        return _combine("Add", self, other)
+
+    def __radd__(self, other):
+        return _combine("Add", other, self)
+
+    def __sub__(self, other):
+        return _combine("Subtract", self, other)
+
+    def __rsub__(self, other):
+        return _combine("Subtract", other, self)
+
+    def __mul__(self, other):
+        return _combine("Multiply", self, other)
+
+    def __rmul__(self, other):
+        return _combine("Multiply", other, self)
+
+    def __neg__(self):
+        return _combine("Multiply", self, -1.0)
+
     def __array__(self, *_args, **_kwargs):
         raise TypeError(f"{self!r} stands for a layer's output and holds no numbers; build a Model and call it "
                         f"with an array")
+
+
+def _combine(layer: str, x: Any, y: Any) -> SymbolicTensor:
+    from fastcnn.layers import merging
+
+    return merging.combine(getattr(merging, layer), x, y)
 
 
 @dataclass(eq=False)
@@ -45,6 +75,7 @@ class Node:
     layer: Layer
     inputs: list[SymbolicTensor]
     outputs: list[SymbolicTensor] = field(default_factory=list)
+    models: tuple[Any, ...] = ()  # the models that were called to make it, the innermost first
 
 
 class Graph:
@@ -53,13 +84,22 @@ class Graph:
     Raises
     ------
     ValueError
-        When an output depends on a symbolic input that is not among `inputs`.
+        When an output depends on a symbolic input that is not among `inputs`, or no output on one that is.
     """
 
     def __init__(self, inputs: Sequence[SymbolicTensor], outputs: Sequence[SymbolicTensor]):
         self.inputs, self.outputs = list(inputs), list(outputs)
         self.nodes = self._ordered()
         self.layers = list(dict.fromkeys(node.layer for node in self.nodes))
+        self._check_inputs()
+
+    def _check_inputs(self) -> None:
+        used = {tensor for node in self.nodes for tensor in node.inputs}.union(self.outputs)
+        for i, tensor in enumerate(self.inputs):
+            if tensor in self.inputs[:i]:
+                raise ValueError(f"{tensor!r} appears twice among the inputs; give each once")
+            if tensor not in used:
+                raise ValueError(f"no output depends on the input {tensor!r}; connect it, or leave it out")
 
     def _ordered(self) -> list[Node]:
         """Depth first without recursion: models may be deeper than Python's stack."""
@@ -70,7 +110,8 @@ class Graph:
             if tensor in self.inputs or tensor.node in done:
                 continue
             if tensor.node is None:
-                raise ValueError(f"the outputs depend on {tensor!r}, which is not among the model's inputs")
+                raise ValueError(f"the outputs depend on {tensor!r}, which is not among the model's inputs; add it, or "
+                                 f"check which tensor each layer was called on")
             if expanded:
                 done[tensor.node] = None
             else:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastcnn import checkpoints, profiling, summaries
 from fastcnn.arrays import as_float32
+from fastcnn.batches import shapes_of
 from fastcnn.errors import unknown_name
 from fastcnn.graph import Graph, SymbolicTensor
 from fastcnn.layers import InputLayer
 from fastcnn.layers.base import Layer, Variable, unique_name
+from fastcnn.ports import Ports
 from fastcnn.training import Trainer
 
 
@@ -33,6 +35,7 @@ class Model(Trainer):
         super().__init__()
         self.name = name or unique_name(type(self).__name__)
         self._graph: Graph | None = None
+        self._tracing = False
         if (inputs is None) != (outputs is None):
             raise TypeError(f"{self.name}: give both inputs and outputs, or neither and define call(self, x)")
         if inputs is not None:
@@ -50,40 +53,48 @@ class Model(Trainer):
         raise NotImplementedError(f"{type(self).__name__} must be given inputs and outputs, or define call(self, x)")
 
     def _set_graph(self, inputs, outputs) -> None:
-        self._many_inputs, self._many_outputs = (isinstance(t, (list, tuple)) for t in (inputs, outputs))
-        inputs = list(inputs) if self._many_inputs else [inputs]
-        outputs = list(outputs) if self._many_outputs else [outputs]
-        for role, tensors in (("inputs", inputs), ("outputs", outputs)):
-            for tensor in tensors:
-                if not isinstance(tensor, SymbolicTensor):
-                    raise TypeError(f"{self.name}: {role} must be symbolic tensors (from Input and layer calls), "
-                                    f"got {type(tensor).__name__}")
+        ports = Ports(inputs, "inputs", self.name), Ports(outputs, "outputs", self.name)
         try:
-            self._graph = Graph(inputs, outputs)
+            graph = Graph(ports[0].tensors, ports[1].tensors)
         except ValueError as error:
             raise ValueError(f"{self.name}: {error}") from None
-        names = [layer.name for layer in self._graph.layers]
+        names = [layer.name for layer in graph.layers]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ValueError(f"{self.name}: layer names must differ, but these appear twice: {sorted(twice)}")
+        self._graph, (self._inputs, self._outputs) = graph, ports
         self.losses = []  # chosen anew: what 'accuracy' means depends on the output
         self._reset_plans()
 
     def build(self, input_shape) -> None:
-        """Trace `call` for inputs of this shape (None for the batch); a list of shapes for several inputs."""
-        if self._graph is None:
-            many = isinstance(input_shape, list)
-            symbolic = [SymbolicTensor((None, *shape[1:]), name=f"input {i}")
-                        for i, shape in enumerate(input_shape if many else [input_shape])]
-            argument = symbolic if many else symbolic[0]
-            self._set_graph(argument, self.call(argument))
+        """Trace `call` for inputs of this shape (None for the batch); a list or a dictionary for several inputs."""
+        if self._graph is not None:
+            return
+        if self._tracing:
+            raise ValueError(f"{self.name}: call uses the model itself; a model cannot be a part of itself")
+        if isinstance(input_shape, Mapping):
+            argument: Any = {name: SymbolicTensor((None, *shape[1:]), name=name) for name, shape in input_shape.items()}
+        elif isinstance(input_shape, list):
+            argument = [SymbolicTensor((None, *shape[1:]), name=f"input {i}") for i, shape in enumerate(input_shape)]
+        else:
+            argument = SymbolicTensor((None, *input_shape[1:]), name="input")
+        self._tracing = True
+        try:
+            outputs = self.call(argument)
+        finally:
+            self._tracing = False
+        self._set_graph(argument, outputs)
 
     @property
     def graph(self) -> Graph:
+        return self._with_shapes()._graph
+
+    def _with_shapes(self) -> Model:
+        """This model, once it has a graph; ValueError before."""
         if self._graph is None:
             raise ValueError(f"{self.name} has no shapes yet: give its first layer an input_shape, or call fit, "
                              f"predict or build((None, height, width, channels)) first")
-        return self._graph
+        return self
 
     @property
     def built(self) -> bool:
@@ -94,49 +105,99 @@ class Model(Trainer):
         """The layers, each once, in the order of computation."""
         return [layer for layer in self.graph.layers if not isinstance(layer, InputLayer)]
 
-    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
-        """The layer of that name or position."""
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer | Model:
+        """The layer of that name or position; by name also a model that is a part of this one."""
         if (name is None) == (index is None):
             raise ValueError(f"{self.name}.get_layer: give either a name or an index")
         if index is not None:
             if not -len(self.layers) <= index < len(self.layers):
                 raise ValueError(f"{self.name}.get_layer: index {index} of {len(self.layers)} layers")
             return self.layers[index]
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        raise unknown_name("layer", name, [layer.name for layer in self.layers], self.name)
+        found = {layer.name: layer for layer in [*self.models, *self.layers]}
+        if name not in found:
+            raise unknown_name("layer", name, found, self.name)
+        return found[name]
+
+    @property
+    def models(self) -> list[Model]:
+        """The models that are parts of this one, each once."""
+        return list(dict.fromkeys(model for node in self.graph.nodes for model in node.models))
+
+    @property
+    def inputs(self) -> list[SymbolicTensor]:
+        """The symbolic inputs, for graphs that share some of this model's layers."""
+        return list(self.graph.inputs)
+
+    @property
+    def outputs(self) -> list[SymbolicTensor]:
+        """The symbolic outputs."""
+        return list(self.graph.outputs)
+
+    @property
+    def input(self):
+        """The symbolic input; a list or a dictionary if the model was made with one."""
+        return self._with_shapes()._inputs.pack(self.inputs)
+
+    @property
+    def output(self):
+        """The symbolic output; a list or a dictionary if the model was made with one."""
+        return self._with_shapes()._outputs.pack(self.outputs)
+
+    @property
+    def input_names(self) -> list[str]:
+        """By which dictionaries of inputs are read."""
+        return list(self._with_shapes()._inputs.names)
+
+    @property
+    def output_names(self) -> list[str]:
+        """By which dictionaries of targets, losses and metrics are read, and the logs named."""
+        return list(self._with_shapes()._outputs.names)
 
     @property
     def input_shape(self):
-        shapes = [tensor.shape for tensor in self.graph.inputs]
-        return shapes if self._many_inputs else shapes[0]
+        return self._with_shapes()._inputs.pack([tensor.shape for tensor in self.inputs])
 
     @property
     def output_shape(self):
-        shapes = [tensor.shape for tensor in self.graph.outputs]
-        return shapes if self._many_outputs else shapes[0]
+        return self._with_shapes()._outputs.pack([tensor.shape for tensor in self.outputs])
 
     def __call__(self, x, training: bool = False):
         """On arrays: one forward pass. On symbolic tensors: the model's layers as part of a larger graph."""
-        tensors = list(x) if isinstance(x, (list, tuple)) else [x]
-        if any(isinstance(t, SymbolicTensor) for t in tensors):
-            return self._inline(tensors)
-        arrays = [np.asarray(t) for t in tensors]
-        self.build([a.shape for a in arrays] if isinstance(x, (list, tuple)) else arrays[0].shape)
-        return self._forward(arrays, training)
+        values = list(x.values()) if isinstance(x, Mapping) else list(x) if isinstance(x, (list, tuple)) else [x]
+        if any(isinstance(value, SymbolicTensor) for value in values):
+            return self._inline(x)
+        arrays = {n: np.asarray(a) for n, a in x.items()} if isinstance(x, Mapping) else \
+            [np.asarray(a) for a in x] if isinstance(x, (list, tuple)) else np.asarray(x)
+        self.build(shapes_of(arrays))
+        return self._forward(self._inputs.unpack(arrays, f"{self.name}: x"), training)
 
-    def _inline(self, tensors: Sequence[SymbolicTensor]):
-        self.build([t.shape for t in tensors] if len(tensors) > 1 else tensors[0].shape)
-        graph = self.graph
-        if len(tensors) != len(graph.inputs):
-            raise ValueError(f"{self.name}: expected {len(graph.inputs)} inputs, got {len(tensors)}")
-        known = dict(zip(graph.inputs, tensors, strict=True))
-        for node in graph.nodes:
+    def _inline(self, x):
+        """The nodes of this model once more, with `x` for its inputs."""
+        if self._graph is None:
+            self.build({n: t.shape for n, t in x.items()} if isinstance(x, Mapping) else
+                       [t.shape for t in x] if isinstance(x, (list, tuple)) else x.shape)
+        tensors = self._inputs.by_name(x, self.name) if isinstance(x, Mapping) else \
+            list(x) if isinstance(x, (list, tuple)) else [x]
+        if len(tensors) != len(self._inputs):
+            raise ValueError(f"{self.name}: expected {len(self._inputs)} inputs, got {len(tensors)}")
+        for tensor, own, name in zip(tensors, self.inputs, self._inputs.names, strict=True):
+            if not isinstance(tensor, SymbolicTensor):
+                raise TypeError(f"{self.name}: input {name!r} is {type(tensor).__name__}, among symbolic tensors; "
+                                f"arrays enter a graph as an Input")
+            if tensor.sample_shape != own.sample_shape:
+                raise ValueError(f"{self.name}: input {name!r} has shape {own.shape}, got {tensor.name} of shape "
+                                 f"{tensor.shape}; a model within a model takes the shape it was made for")
+        known = dict(zip(self.inputs, tensors, strict=True))
+        for node in self.graph.nodes:
             sources = [known[t] for t in node.inputs]
-            known[node.outputs[0]] = node.layer(sources if len(sources) > 1 else sources[0])
-        outputs = [known[t] for t in graph.outputs]
-        return outputs if self._many_outputs else outputs[0]
+            made = node.layer(sources if len(sources) > 1 else sources[0])
+            made.node.models = (*node.models, self)
+            node.layer.nodes.remove(made.node)  # layer.output stays the one in the layer's own model
+            known[node.outputs[0]] = made
+        outputs = [known[t] for t in self.outputs]
+        if len(outputs) == 1 and outputs[0] not in tensors:
+            outputs[0].name = self.name
+        return self._outputs.pack(outputs)
 
     # -- weights
 
@@ -179,7 +240,7 @@ class Model(Trainer):
     # -- looking and keeping
 
     def summary(self, batch_size: int = 32, print_fn=print) -> None:
-        """Print layers, output shapes, parameters, FLOPs and the activations' memory at `batch_size`."""
+        """Print layers, output shapes, parameters, FLOPs, connections, and the memory of a step at `batch_size`."""
         print_fn(summaries.summary(self, batch_size))
 
     def profile(self, x, y=None, batch_size: int | None = None, repeats: int = 20) -> profiling.Profile:
@@ -214,8 +275,9 @@ class Sequential(Model):
 
     def __init__(self, layers: Sequence[Layer] | None = None, name: str | None = None):
         super().__init__(name=name)
-        self._stack: list[Layer] = []
+        self._stack: list[Layer | Model] = []
         self._input: SymbolicTensor | None = None
+        self._tops: list[SymbolicTensor] = []  # what each element of the stack gives
         for layer in layers or ():
             self.add(layer)
 
@@ -231,36 +293,44 @@ class Sequential(Model):
             raise TypeError(f"{self.name}.add: expected a layer, got {layer!r}{hint}")
         if layer in self._stack:
             raise ValueError(f"{self.name}.add: {layer.name} is already in the stack")
+        if layer is self or self in parts_of(layer):
+            raise ValueError(f"{self.name}.add: a model cannot be a part of itself")
         shape = getattr(layer, "given_input_shape", None)
+        if isinstance(layer, Model) and layer.built and len(layer.inputs) == 1:
+            shape = layer.inputs[0].sample_shape
         if not self._stack and self._input is None and shape is not None:
             self._input = SymbolicTensor((None, *shape), name=f"{layer.name} input")
         self._stack.append(layer)
         try:
             self._rebuild()
         except Exception:
-            self._stack.pop()
+            self._shorten()
             raise
 
     def pop(self) -> None:
         """Take the top layer off."""
         if not self._stack:
             raise ValueError(f"{self.name}.pop: there are no layers")
-        self._stack.pop()
+        self._shorten()
         self._graph = None
         self._rebuild()
 
+    def _shorten(self) -> None:
+        self._stack.pop()
+        del self._tops[len(self._stack):]
+
     def _rebuild(self) -> None:
         if self._input is not None and self._stack:
-            top = self._graph.outputs[0] if self._graph and len(self._stack) > 1 else self._input
-            for layer in self._stack[-1:] if top is not self._input else self._stack:
-                top = layer(top)
-            self._set_graph(self._input, top)
+            for layer in self._stack[len(self._tops):]:
+                self._tops.append(layer(self._tops[-1] if self._tops else self._input))
+            self._set_graph(self._input, self._tops[-1])
 
     def build(self, input_shape) -> None:
         if self._graph is None:
             if not self._stack:
                 raise ValueError(f"{self.name} has no layers; add some first")
-            if isinstance(input_shape, list):
+            if isinstance(input_shape, (list, dict)):
+                input_shape = list(input_shape.values() if isinstance(input_shape, dict) else input_shape)
                 if len(input_shape) > 1:
                     raise ValueError(f"{self.name}: a stack of layers has one input, got a list of "
                                      f"{len(input_shape)}; for samples use numpy.stack, for several inputs "
@@ -275,12 +345,20 @@ class Sequential(Model):
                 for layer in (element.layers if isinstance(element, Model) else [element])]
 
 
+def parts_of(layer: Layer | Model) -> list[Layer | Model]:
+    """The elements of a stack, of the stacks in it, and so on; none for other layers and models."""
+    own = getattr(layer, "_stack", [])
+    return [*own, *(part for element in own for part in parts_of(element))]
+
+
 def run_layer(layer: Layer, inputs: Sequence[Any], training: bool) -> np.ndarray:
     """One forward pass of a single layer on arrays."""
     arrays = [as_float32(x, np.ndim(x), f"{layer.name}: input") for x in inputs]
     symbolic = [SymbolicTensor((None, *a.shape[1:])) for a in arrays]
     argument = symbolic if len(symbolic) > 1 else symbolic[0]
-    return Model(argument, layer(argument), name=f"{layer.name} alone")._forward(arrays, training)
+    output = layer(argument)
+    layer.nodes.remove(output.node)  # what a graph knows of the layer is not changed by trying it
+    return Model(argument, output, name=f"{layer.name} alone")._forward(arrays, training)
 
 
 def load_model(path, custom_objects: dict[str, Any] | None = None) -> Model:

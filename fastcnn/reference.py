@@ -1285,6 +1285,87 @@ def _error(prediction: ArrayLike, target: ArrayLike, where: str) -> Array:
     return prediction - target
 
 
+# ------------------------------------------------------------------------------------------ branches
+
+
+def merge(kind: str, inputs: Sequence[ArrayLike]) -> Array:
+    """The inputs, which broadcast, added, subtracted, multiplied, averaged, or their maximum or minimum."""
+    arrays = [_array(x, f"merge: input {i}") for i, x in enumerate(inputs)]
+    if kind == "subtract":
+        first, second = arrays
+        return first - second
+    y = arrays[0]
+    for x in arrays[1:]:
+        y = {"add": np.add, "average": np.add, "multiply": np.multiply, "maximum": np.maximum,
+             "minimum": np.minimum}[kind](y, x)
+    return y / len(arrays) if kind == "average" else y
+
+
+def merge_grad(kind: str, dy: ArrayLike, inputs: Sequence[ArrayLike]) -> list[Array]:
+    """Gradients with respect to each input; of equal values, the first is the maximum or minimum."""
+    dy, arrays = _array(dy, "merge_grad: dy"), [_array(x, f"merge_grad: input {i}") for i, x in enumerate(inputs)]
+    slopes: list[Any] = [1.0] * len(arrays)
+    if kind == "subtract":
+        slopes[1] = -1.0
+    elif kind == "average":
+        slopes = [1 / len(arrays)] * len(arrays)
+    elif kind == "multiply":
+        slopes = [np.prod(np.broadcast_arrays(*arrays[:i], *arrays[i + 1:]), axis=0) for i in range(len(arrays))]
+    elif kind in ("maximum", "minimum"):
+        whole = np.stack(np.broadcast_arrays(*arrays))
+        chosen = whole.argmax(0) if kind == "maximum" else whole.argmin(0)
+        slopes = [chosen == i for i in range(len(arrays))]
+    return [_sum_to(dy * slope, x.shape) for slope, x in zip(slopes, arrays, strict=True)]
+
+
+def _sum_to(a: Array, shape: tuple[int, ...]) -> Array:
+    """The transpose of broadcasting an array of `shape`: sums along the axes it was repeated on."""
+    axes = tuple(i for i, size in enumerate(shape) if size == 1)
+    return a.sum(axes, keepdims=True) if axes else a
+
+
+def prelu(x: ArrayLike, alpha: ArrayLike) -> Array:
+    """x where x > 0, else alpha * x; alpha has the shape of a sample, or 1 along some of its axes."""
+    x, alpha = _array(x, "prelu: x"), _array(alpha, "prelu: alpha")
+    return np.where(x > 0, x, alpha * x)
+
+
+def prelu_grad(dy: ArrayLike, x: ArrayLike, alpha: ArrayLike) -> tuple[Array, Array]:
+    """(dx, dalpha); at zero, the slope is alpha."""
+    dy, x, alpha = _array(dy, "prelu_grad: dy"), _array(x, "prelu_grad: x"), _array(alpha, "prelu_grad: alpha")
+    return np.where(x > 0, dy, alpha * dy), _sum_to(np.where(x > 0, 0.0, dy * x).sum(0), alpha.shape)
+
+
+def _upsampling_matrix(inputs: int, times: int, interpolation: str) -> Array:
+    """Row i holds the weights of the inputs in output i, whose centre is at (i + 1/2) / times - 1/2."""
+    matrix = np.zeros((inputs * times, inputs))
+    for i in range(inputs * times):
+        if interpolation == "nearest":
+            matrix[i, i // times] = 1.0
+            continue
+        at = (i + 0.5) / times - 0.5
+        below = math.floor(at)
+        matrix[i, max(below, 0)] += 1 - (at - below)
+        matrix[i, min(below + 1, inputs - 1)] += at - below
+    return matrix
+
+
+def upsample2d(x: ArrayLike, size: IntOrPair, interpolation: str = "nearest") -> Array:
+    """y = R x C' for each channel, with the interpolation matrices R of the rows and C of the columns."""
+    x = _array(x, "upsample2d: x", 4)
+    rows, columns = (_upsampling_matrix(n, times, interpolation)
+                     for n, times in zip(x.shape[1:3], _pair(size, "size", 1), strict=True))
+    return np.einsum("ih,jw,nhwc->nijc", rows, columns, x)
+
+
+def upsample2d_grad(dy: ArrayLike, size: IntOrPair, interpolation: str = "nearest") -> Array:
+    """dx = R' dy C, the transpose of `upsample2d`."""
+    dy, size = _array(dy, "upsample2d_grad: dy", 4), _pair(size, "size", 1)
+    rows, columns = (_upsampling_matrix(n // times, times, interpolation)
+                     for n, times in zip(dy.shape[1:3], size, strict=True))
+    return np.einsum("ih,jw,nijc->nhwc", rows, columns, dy)
+
+
 # -------------------------------------------------------------------------------------- normalisation
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn import random
-from fastcnn.batches import sample_weights, slices
+from fastcnn.batches import output_weights, slices
 
 if TYPE_CHECKING:
     from fastcnn.training import Trainer
@@ -71,16 +71,18 @@ class IterableSource(Source):
                 raise ValueError(f"{self.where}: every batch must be (x, y) or (x, y, sample_weight), got "
                                  f"{type(batch).__name__}")
             xs, ys = self.model._batch(batch[0], batch[1], self.where)
-            weights = sample_weights(batch[2] if len(batch) == 3 else None, None, ys[0], len(xs[0]), self.where)
+            weights = output_weights(self.model._outputs, batch[2] if len(batch) == 3 else None, None, ys, len(xs[0]),
+                                     self.where)
             yield xs, ys, slice(0, len(xs[0])), weights
 
 
 def is_arrays(x) -> bool:
-    """Whether x is an array, or a list of arrays or numbers, rather than something that yields batches."""
-    return (hasattr(x, "__array__") or isinstance(x, (tuple, int, float, str)) or x is None
+    """Whether x is an array, or a list or dictionary of arrays or numbers, not something that yields batches."""
+    return (hasattr(x, "__array__") or isinstance(x, (tuple, int, float, str, Mapping)) or x is None
             or (isinstance(x, list) and not is_list_of_batches(x)))
 
 
 def is_list_of_batches(x) -> bool:
     """Whether a list holds tuples of arrays: the rows of a table are tuples of numbers."""
-    return bool(x) and all(isinstance(batch, tuple) and batch and np.ndim(batch[0]) > 0 for batch in x)
+    return bool(x) and all(isinstance(batch, tuple) and batch
+                           and (isinstance(batch[0], Mapping) or np.ndim(batch[0]) > 0) for batch in x)

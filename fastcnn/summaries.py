@@ -2,33 +2,79 @@
 
 from __future__ import annotations
 
-from math import prod
+from collections import Counter
+
+from fastcnn.graph import Graph, SymbolicTensor
 
 
 def summary(model, batch_size: int) -> str:
-    """Layers, output shapes, parameters and FLOPs; totals, and the memory of a training step at `batch_size`."""
-    rows = [("Layer (type)", "Output shape", "Params", "MFLOPs")]
-    activations = sum(prod(t.sample_shape) for t in model.graph.inputs)
-    flops = 0
-    for node in model.graph.nodes:
-        layer, shape = node.layer, node.outputs[0].shape
-        activations += prod(shape[1:])
-        work = layer.flops(shape)
-        flops += work
-        rows.append((f"{layer.name} ({type(layer).__name__})", str(shape), f"{layer.count_params():,}",
-                     f"{work / 1e6:.2f}"))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    line = "-" * (sum(widths) + 6)
-    table = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
+    """Layers, output shapes, parameters, FLOPs, and for graphs that are no chain where inputs come from.
+
+    Below, totals, and the memory of one training step (of a prediction, if the model has no loss yet) at
+    `batch_size`, besides weights and the optimiser's moments.
+    """
+    rows, flops = layer_rows(model)
+    lines = table(rows)
     trainable = sum(v.value.size for v in model.trainable_weights)
     total = model.count_params()
+    kind, used = model.measure(batch_size)
+    training = kind == "training"
     return "\n".join([
-        f"Model: {model.name}", line, table[0], line, *table[1:], line,
+        f"Model: {model.name}", *lines,
         f"Parameters:   {total:,} ({size(4 * total)}), of which {trainable:,} trainable",
         f"Forward pass: {flops / 1e6:.1f} MFLOPs per sample (two per multiply-add)",
-        f"Activations:  {size(4 * activations)} per sample, {size(4 * activations * batch_size)} at batch size "
-        f"{batch_size} if every layer's output is kept",
+        f"Memory:       {size(sum(used.values()))} for {kind} at batch size {batch_size}:",
+        f"              {size(used['activations'])} activations{' and their gradients' * training}, "
+        f"{size(used['threads'])} of the threads' own,",
+        f"              {size(used['weights'] + used['indices'])} packed weights{' and partial sums' * training}",
     ])
+
+
+def layer_rows(model) -> tuple[list[tuple[str, ...]], int]:
+    """The rows of the table, headings first, and the FLOPs of all layers."""
+    graph, names = model.graph, tensor_names(model)
+    chain = is_chain(graph)
+    rows = [("Layer (type)", "Output shape", "Params", "MFLOPs", "Connected to")]
+    if not chain:
+        rows += [(f"{names[t]} (Input)", str(t.shape), "0", "0.00", "") for t in graph.inputs]
+    seen, flops = set(), 0
+    for node in graph.nodes:
+        layer, output = node.layer, node.outputs[0]
+        work = layer.flops(output.shape)
+        flops += work
+        parameters = "shared" if layer in seen and layer.variables else f"{layer.count_params():,}"
+        rows.append((f"{names[output]} ({type(layer).__name__})", str(output.shape), parameters, f"{work / 1e6:.2f}",
+                     ", ".join(names[t] for t in node.inputs)))
+        seen.add(layer)
+    return [row[:4] for row in rows] if chain else rows, flops
+
+
+def table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Columns of equal width, numbers to the right, between lines."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(f"{cell:{'>' if i in (2, 3) else '<'}{width}}"
+                       for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
+    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
+    return [rule, lines[0], rule, *lines[1:], rule]
+
+
+def tensor_names(model) -> dict[SymbolicTensor, str]:
+    """What each tensor of a graph is called: an input's name or the layer's, numbered where that is called again."""
+    calls = Counter(node.layer for node in model.graph.nodes)
+    names = dict(zip(model.graph.inputs, model.input_names, strict=True))
+    number: Counter = Counter()
+    for node in model.graph.nodes:
+        suffix = f"[{number[node.layer]}]" if calls[node.layer] > 1 else ""
+        names[node.outputs[0]] = node.layer.name + suffix
+        number[node.layer] += 1
+    return names
+
+
+def is_chain(graph: Graph) -> bool:
+    """Whether every layer reads what the one before it gives."""
+    before = [*graph.inputs, *(node.outputs[0] for node in graph.nodes)]
+    return len(graph.inputs) == 1 and all(node.inputs == [tensor]
+                                          for node, tensor in zip(graph.nodes, before, strict=False))
 
 
 def size(count: float) -> str:

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from fastcnn import losses as losses_module
+from fastcnn import compiling, optimizers, random
 from fastcnn import metrics as metrics_module
-from fastcnn import optimizers, random
-from fastcnn.batches import (
-    as_list,
-    check_count,
-    check_lengths,
-    prepare_input,
-    sample_weights,
-    shapes_of,
-    slices,
-)
+from fastcnn.batches import check_count, check_lengths, output_weights, prepare_input, shapes_of, slices
 from fastcnn.callbacks import CallbackList, History
 from fastcnn.data import Dataset
 from fastcnn.kernels import _cpu
@@ -54,22 +46,25 @@ class Averages:
         self.batches += 1
         self.penalty += penalty * plan.n
         for i, io in enumerate(plan.losses):
+            if io is None:
+                continue
             self.output_losses[i] += io.totals[0] / io.rows * plan.n
             for metric in model.metrics[i]:
                 if model._is_counted(metric, io) and weights is None:
                     metric.total += float(io.totals[1])
                     metric.weight += io.rows
                 else:
-                    metric.update(io.targets, plan.outputs[i], weights)
+                    metric.update(io.targets, plan.outputs[i], None if weights is None else weights[i])
 
     def logs(self) -> dict[str, float]:
-        """'loss' and the metrics by name, as Keras names them."""
+        """'loss', each output's loss if there are several, and the metrics by name, as Keras names them."""
         model = self.model
         means = self.output_losses / self.samples
-        names = model._output_names()
+        names = model._outputs.names
         logs = {"loss": float(means @ model.loss_weights + self.penalty / self.samples)}
-        if len(means) > 1:
-            logs.update({f"{name}_loss": float(mean) for name, mean in zip(names, means, strict=True)})
+        trained = [i for i, loss in enumerate(model.losses) if loss is not None]
+        if len(trained) > 1:
+            logs.update({f"{names[i]}_loss": float(means[i]) for i in trained})
         for name, metrics in zip(names, model.metrics, strict=True):
             for metric in metrics:
                 logs[metric.name if len(means) == 1 else f"{name}_{metric.name}"] = metric.result()
@@ -95,27 +90,29 @@ class Trainer:
     # -- compile
 
     def compile(self, optimizer="adam", loss=None, metrics=None, loss_weights=None) -> None:
-        """Choose how to train: an optimiser, a loss (one per output) and metrics, by name or as objects."""
-        self.optimizer = optimizers.get(optimizer, f"{self.name}.compile")
+        """Choose how to train: an optimiser, a loss and metrics, by name or as objects.
+
+        For several outputs, `loss`, `metrics` and `loss_weights` are lists with an entry for each, or dictionaries
+        by the outputs' names (of their layers); an entry of `metrics` may be a list. One loss by name serves all
+        outputs; the loss None leaves an output untrained.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For unknown names, and where numbers or names do not fit the outputs.
+        """
+        where = f"{self.name}.compile"
+        self.optimizer = optimizers.get(optimizer, where)
+        if loss is not None:
+            compiling.check_names(loss, metrics, where)
         self._compiled = (loss, metrics, loss_weights)
         self._dropout_counter[:] = random.next_seed(), 0
-        if loss is not None:
-            self._check_names(loss, metrics)
         self.losses = []
         self._reset_plans()
+        if loss is not None and self.built:
+            self._resolve()
         if self._store is not None:
             self._store.slots = {}
-
-    def _check_names(self, loss, metrics) -> None:
-        """Unknown names should fail here, not at the first batch."""
-        if metrics is not None and not isinstance(metrics, (list, tuple)):
-            raise TypeError(f"{self.name}.compile: metrics must be a list, such as ['accuracy'], got "
-                            f"{metrics!r}")
-        for one in loss if isinstance(loss, (list, tuple)) else [loss]:
-            losses_module.get(one, f"{self.name}.compile")
-        for metric in metrics or ():
-            if isinstance(metric, str) and metric not in ("accuracy", "acc"):
-                metrics_module.get(metric, where=f"{self.name}.compile")
 
     def _resolve(self) -> None:
         """Losses and metrics for the outputs, once these are known."""
@@ -124,29 +121,15 @@ class Trainer:
         loss, metrics, loss_weights = self._compiled
         if loss is None:
             raise ValueError(f"{self.name}: compile was called without a loss; give loss=...")
-        if self.losses:
-            return
-        shapes = [t.shape for t in self.graph.outputs]
-        where = f"{self.name}.compile"
-        many = isinstance(loss, (list, tuple))
-        if many and len(loss) != len(shapes) or not many and len(shapes) > 1 and isinstance(loss, losses_module.Loss):
-            raise ValueError(f"{where}: the model has {len(shapes)} outputs; give a list of as many losses")
-        self.losses = [losses_module.get(one, where) for one in (loss if many else [loss] * len(shapes))]
-        self.loss_weights = np.ones(len(shapes)) if loss_weights is None else np.asarray(loss_weights, float)
-        if self.loss_weights.shape != (len(shapes),):
-            raise ValueError(f"{where}: expected {len(shapes)} loss_weights, got {loss_weights!r}")
-        if len(shapes) > 1 and any(isinstance(metric, metrics_module.Metric) for metric in metrics or ()):
-            raise ValueError(f"{where}: a metric object counts for one output; give a list of metrics for each "
-                             f"of the {len(shapes)} outputs")
-        per_output = metrics if metrics and isinstance(metrics[0], (list, tuple)) else [metrics or []] * len(shapes)
-        self.metrics = [[metrics_module.get(m, one, shape, where) for m in chosen]
-                        for chosen, one, shape in zip(per_output, self.losses, shapes, strict=True)]
+        if not self.losses:
+            where, outputs = f"{self.name}.compile", self._outputs
+            chosen = compiling.losses_of(outputs, loss, where)
+            self.metrics = compiling.metrics_of(outputs, metrics, chosen, where)
+            self.loss_weights = compiling.loss_weights_of(outputs, loss_weights, where)
+            self.losses = chosen
 
     def _metrics_flat(self):
         return [metric for chosen in self.metrics for metric in chosen]
-
-    def _output_names(self) -> list[str]:
-        return [t.node.layer.name if t.node else t.name for t in self.graph.outputs]
 
     @staticmethod
     def _is_counted(metric, io) -> bool:
@@ -167,16 +150,31 @@ class Trainer:
         key = (kind, n, weighted, _cpu.isa(), tuple(v.trainable for v in variables) if kind == "train" else None)
         plan = self._plans.get(key)
         if plan is None:
-            losses = self.losses if kind in ("test", "train") else ()
-            plan = Plan(self.graph, n, self._store, losses, self.loss_weights,
-                        self.optimizer if kind == "train" else None, kind == "predict_training", weighted,
-                        self._dropout_counter)
-            self._plans[key] = plan
+            plan = self._plans[key] = self._make_plan(kind, n, weighted)
             if len(self._plans) > MAX_PLANS:
                 self._plans.popitem(last=False)
         else:
             self._plans.move_to_end(key)
         return plan
+
+    def _make_plan(self, kind: str, n: int, weighted: bool = False) -> Plan:
+        return Plan(self.graph, n, self._store, self.losses if kind in ("test", "train") else (), self.loss_weights,
+                    self.optimizer if kind == "train" else None, kind == "predict_training", weighted,
+                    self._dropout_counter)
+
+    def measure(self, batch_size: int) -> tuple[str, dict[str, int]]:
+        """('training', bytes by use) of a step at that batch size; ('prediction', ...) for a model without a loss.
+
+        Weights, gradients and the optimiser's moments are not counted.
+        """
+        batch_size = check_count(batch_size, "batch_size", f"{self.name}.measure")
+        self._own_store()
+        trains = self._compiled is not None and self._compiled[0] is not None
+        if trains:
+            self._resolve()
+            self._fill_slots()
+        return ("training" if trains else "prediction",
+                self._make_plan("train" if trains else "predict", batch_size).bytes)
 
     def _own_store(self) -> Store:
         """The store that holds the weights of all present layers."""
@@ -211,13 +209,15 @@ class Trainer:
             load.point_at(x, samples, first)
 
     def _give_targets(self, plan: Plan, ys, samples, weights) -> None:
-        for io, y in zip(plan.losses, ys, strict=True):
+        for i, (io, y) in enumerate(zip(plan.losses, ys, strict=True)):
+            if io is None:
+                continue
             if isinstance(samples, slice):
                 io.targets[...] = y[samples]
             else:
                 np.take(y, samples, axis=0, out=io.targets, mode="clip")  # in range, or `point_at` had said so
             if io.weights is not None:
-                io.set_weights(weights[samples])
+                io.set_weights(weights[i][samples])
 
     def _penalty(self) -> float:
         return sum(float(v.regularizer(v.value)) for v in self._store.variables
@@ -237,23 +237,20 @@ class Trainer:
         """The outputs for inputs that have been checked."""
         n = len(xs[0])
         if n == 0:
-            outputs = [np.zeros((0, *t.sample_shape), np.float32) for t in self.graph.outputs]
-            return outputs if self._many_outputs else outputs[0]
+            return self._outputs.pack([np.zeros((0, *t.sample_shape), np.float32) for t in self.graph.outputs])
         if training and not self._dropout_counter.any():
             self._dropout_counter[0] = random.next_seed()
         with self._lock:
             plan = self._plan("predict_training" if training else "predict", n)
             self._point(plan, xs)
             plan.run()
-            outputs = [output.copy() for output in plan.outputs]
-        return outputs if self._many_outputs else outputs[0]
+            return self._outputs.pack([output.copy() for output in plan.outputs])
 
     def _prepare_inputs(self, x, where: str):
         """The inputs of a prediction, checked."""
         self.build(shapes_of(x))
-        inputs = self.graph.inputs
         xs = [prepare_input(a, t.shape, where)
-              for a, t in zip(as_list(x, len(inputs), f"{where}: x"), inputs, strict=True)]
+              for a, t in zip(self._inputs.unpack(x, f"{where}: x"), self.graph.inputs, strict=True)]
         if len(xs) > 1:
             check_lengths(xs, [f"x[{i}]" for i in range(len(xs))], where)
         return xs
@@ -265,17 +262,27 @@ class Trainer:
         return self._prepare(x, y, where)
 
     def _prepare(self, x, y, where: str):
-        inputs, outputs = self.graph.inputs, self.graph.outputs
+        inputs = self.graph.inputs
         xs = [prepare_input(a, t.shape, where, check_finite=True)
-              for a, t in zip(as_list(x, len(inputs), f"{where}: x"), inputs, strict=True)]
+              for a, t in zip(self._inputs.unpack(x, f"{where}: x"), inputs, strict=True)]
+        ys = self._targets(y, where)
+        named = {f"x[{i}]" if len(xs) > 1 else "x": a for i, a in enumerate(xs)}
+        named.update({f"y[{i}]" if len(ys) > 1 else "y": np.asarray(a) for i, a in enumerate(ys) if a is not None})
+        check_lengths(list(named.values()), list(named), where)
+        ys = [None if loss is None else loss.check_targets(a, t.shape, where)
+              for loss, a, t in zip(self.losses, ys, self.graph.outputs, strict=True)]
+        return xs, ys
+
+    def _targets(self, y, where: str) -> list[Any]:
+        """The targets of each output, None for those without a loss."""
         if y is None:
             raise ValueError(f"{where}: y is missing; give the targets after x")
-        ys = as_list(y, len(outputs), f"{where}: y")
-        check_lengths([*xs, *(np.asarray(a) for a in ys)],
-                      [f"x[{i}]" if len(xs) > 1 else "x" for i in range(len(xs))]
-                      + [f"y[{i}]" if len(ys) > 1 else "y" for i in range(len(ys))], where)
-        ys = [loss.check_targets(a, t.shape, where) for loss, a, t in zip(self.losses, ys, outputs, strict=True)]
-        return xs, ys
+        ys = (self._outputs.by_name(y, f"{where}: y", optional=True) if isinstance(y, Mapping) else
+              self._outputs.unpack(y, f"{where}: y"))
+        for name, loss, a in zip(self._outputs.names, self.losses, ys, strict=True):
+            if loss is not None and a is None:
+                raise ValueError(f"{where}: y lacks the targets of output {name!r}, which has a loss")
+        return [None if loss is None else a for loss, a in zip(self.losses, ys, strict=True)]
 
     def train_on_batch(self, x, y):
         """One training step on one batch: the loss, or [loss, metric, ...]."""
@@ -307,7 +314,7 @@ class Trainer:
             self._give_targets(plan, ys, samples, weights)
             penalty = self._penalty()
             plan.run()
-            averages.add(plan, penalty, None if weights is None else weights[samples])
+            averages.add(plan, penalty, None if weights is None else [w[samples] for w in weights])
 
     # -- fit
 
@@ -315,6 +322,9 @@ class Trainer:
             validation_split: float = 0.0, shuffle: bool = True, callbacks=None, verbose="auto",
             initial_epoch: int = 0, class_weight=None, sample_weight=None) -> History:
         """Train on arrays, a `Dataset`, or an iterable of (x, y) batches, for `epochs` passes over them.
+
+        For several inputs or outputs, `x`, `y` and `sample_weight` are lists of arrays in order, or dictionaries by
+        name: of the `Input`, or of the layer that makes the output.
 
         Returns
         -------
@@ -376,8 +386,8 @@ class Trainer:
             return IterableSource(self, x, where)
         batch_size = check_count(batch_size, "batch_size", where)
         xs, ys = self._batch(x, y, where)
-        weights = sample_weights(sample_weight, class_weight, ys[0], len(xs[0]), where)
-        test_weights = sample_weights(sample_weight, None, ys[0], len(xs[0]), where)
+        weights = output_weights(self._outputs, sample_weight, class_weight, ys, len(xs[0]), where)
+        test_weights = output_weights(self._outputs, sample_weight, None, ys, len(xs[0]), where)
         return ArraySource(xs, ys, weights, batch_size, shuffle, test_weights)
 
     def _validation(self, source, validation_data, split, where) -> Source | None:
@@ -387,8 +397,8 @@ class Trainer:
             if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
                 raise ValueError(f"{where}: validation_data must be (x, y), (x, y, sample_weight) or a Dataset")
             xs, ys = self._batch(*validation_data[:2], f"{where}: validation_data")
-            weights = sample_weights(validation_data[2] if len(validation_data) == 3 else None, None, ys[0], len(xs[0]),
-                                     where)
+            weights = output_weights(self._outputs, validation_data[2] if len(validation_data) == 3 else None, None, ys,
+                                     len(xs[0]), where)
             return ArraySource(xs, ys, weights, max(source.batch_size, 1), False)
         if not 0 <= split < 1:
             raise ValueError(f"{where}: validation_split must be in [0, 1), got {split}")
@@ -420,15 +430,15 @@ class Trainer:
         return averages.logs()
 
     def predict(self, x, batch_size: int = 32, verbose=0):
-        """The outputs for all samples: an array, or a list of arrays for several outputs."""
+        """The outputs for all samples: an array, or for several outputs a list, or a dictionary by name."""
         where = f"{self.name}.predict"
         batch_size = check_count(batch_size, "batch_size", where)
         if isinstance(x, Dataset) or not is_arrays(x):
             parts = [self.predict(batch[0] if isinstance(batch, tuple) else batch, batch_size) for batch in x]
             if not parts:
                 raise ValueError(f"{where}: the data holds no samples")
-            return ([np.concatenate(p) for p in zip(*parts, strict=True)] if self._many_outputs
-                    else np.concatenate(parts))
+            lists = [self._outputs.unpack(part, where) for part in parts]
+            return self._outputs.pack([np.concatenate(p) for p in zip(*lists, strict=True)])
         xs = self._prepare_inputs(x, where)
         n = len(xs[0])
         if n <= batch_size and verbose == 0:
@@ -449,4 +459,4 @@ class Trainer:
             if calls.has_batch_hooks:
                 calls.on_predict_batch_end(step)
         calls.on_predict_end()
-        return results if self._many_outputs else results[0]
+        return self._outputs.pack(results)

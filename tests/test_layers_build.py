@@ -11,6 +11,7 @@ from fastcnn import initializers, layers, regularizers
 from fastcnn.graph import SymbolicTensor
 from fastcnn.layers import activations
 from fastcnn.layers.base import unique_name
+from fastcnn.layers.merging import MergingLayer
 from fastcnn.layers.serialization import LAYERS
 from fastcnn.plan.lowering import Lowering, fuse
 from fastcnn.plan.operations import Value
@@ -102,6 +103,8 @@ TABLE = [
     ("ReLU", {"negative_slope": 0.1}, (5,), (5,), 0, 0),
     ("LeakyReLU", {"negative_slope": 0.2}, (5,), (5,), 0, 0),
     ("ELU", {"alpha": 0.5}, (5,), (5,), 0, 0),
+    ("PReLU", {}, (4, 4, 3), (4, 4, 3), 48, 0),
+    ("PReLU", {"shared_axes": [1, 2], "alpha_initializer": "ones", "trainable": False}, (4, 5, 3), (4, 5, 3), 3, 0),
     ("Softmax", {"axis": 2}, (4, 3), (4, 3), 0, 0),
     ("Dropout", {"rate": 0.5}, (4, 3), (4, 3), 0, 0),
     ("SpatialDropout2D", {"rate": 0.25}, (4, 4, 3), (4, 4, 3), 0, 0),
@@ -170,6 +173,12 @@ TABLE = [
     ("GlobalAveragePooling3D", {}, (2, 4, 3, 7), (7,), 0, 168),
     ("GlobalMaxPooling3D", {"keepdims": True}, (2, 4, 3, 7), (1, 1, 1, 7), 0, 168),
     ("ZeroPadding1D", {"padding": (2, 1)}, (4, 3), (7, 3), 0, 0),
+    ("Cropping2D", {"cropping": ((1, 0), (2, 3))}, (4, 9, 3), (3, 4, 3), 0, 0),
+    ("Cropping2D", {}, (4, 4, 3), (4, 4, 3), 0, 0),
+    ("Permute", {"dims": (3, 1, 2)}, (4, 5, 3), (3, 4, 5), 0, 0),
+    ("Permute", {"dims": [2, 1]}, (4, 5), (5, 4), 0, 0),
+    ("UpSampling2D", {}, (4, 5, 3), (8, 10, 3), 0, 0),
+    ("UpSampling2D", {"size": (1, 3), "interpolation": "bilinear"}, (4, 5, 3), (4, 15, 3), 0, 6 * 4 * 15 * 3),
     ("InputLayer", {"shape": (4, 3)}, (4, 3), (4, 3), 0, 0),
 ]
 
@@ -206,7 +215,8 @@ def test_configuration_survives_json(name, arguments, sample, output):
 def test_every_layer_is_in_the_table_and_can_be_read_from_files():
     exported = {getattr(layers, name) for name in layers.__all__ if isinstance(getattr(layers, name), type)}
     assert exported - {layers.Layer} == set(LAYERS.values())
-    assert {row[0] for row in TABLE} == set(LAYERS)
+    merging = {name for name, layer in LAYERS.items() if issubclass(layer, MergingLayer)}  # in test_merging.py
+    assert {row[0] for row in TABLE} == set(LAYERS) - merging
     assert all(layer.__doc__ for layer in exported)
     assert layers.MaxPool2D is layers.MaxPooling2D and layers.AvgPool2D is layers.AveragePooling2D
     assert layers.GlobalAvgPool2D is layers.GlobalAveragePooling2D
@@ -595,6 +605,22 @@ MISTAKES = {
     ),
     "scale": (lambda: layers.Rescaling([1, 2], name="r"), TypeError, ["r: scale", "number", "[1, 2]"]),
     "zeros": (lambda: layers.ZeroPadding2D("same", name="z"), TypeError, ["z: padding", "int", "'same'"]),
+    "cropping": (
+        lambda: build(layers.Cropping2D(((5, 3), (0, 0)), name="c"), IMAGE),
+        ValueError,
+        ["c: cropping ((5, 3), (0, 0))", "8x8", "crop less"],
+    ),
+    "cropping text": (lambda: layers.Cropping2D("same", name="c"), TypeError, ["c: cropping", "int", "'same'"]),
+    "cropping negative": (lambda: layers.Cropping2D(-1, name="c"), ValueError, ["c: cropping", "-1"]),
+    "dims": (lambda: layers.Permute((1, 3), name="p"), ValueError, ["p: dims", "(1, 3)", "batch"]),
+    "dims int": (lambda: layers.Permute(2, name="p"), TypeError, ["p: dims", "2"]),
+    "dims rank": (lambda: build(layers.Permute((2, 1), name="p"), IMAGE), ValueError, ["p: dims", "3 axes"]),
+    "size": (lambda: layers.UpSampling2D(0, name="u"), ValueError, ["u: size", "0"]),
+    "interpolation": (
+        lambda: layers.UpSampling2D(2, "bilinaer", name="u"),
+        ValueError,
+        ["u: unknown interpolation 'bilinaer'", "Did you mean 'bilinear'?"],
+    ),
     "Input int": (lambda: layers.Input(784), TypeError, ["Input: shape", "write (784,)"]),
     "Input batch": (
         lambda: layers.Input((None, 28, 28, 1)),

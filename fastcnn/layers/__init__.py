@@ -3,13 +3,14 @@
 Sequences are (batch, steps, channels), volumes (batch, depth, height, width, channels).
 """
 
-from fastcnn.layers.activations import ELU, Activation, LeakyReLU, ReLU, Softmax
+from fastcnn.layers.activations import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from fastcnn.layers.base import Layer
 from fastcnn.layers.conv import Conv2D, DepthwiseConv2D
 from fastcnn.layers.conv1d import Conv1D, DepthwiseConv1D
 from fastcnn.layers.conv3d import Conv3D
 from fastcnn.layers.conv_transpose import Conv2DTranspose
 from fastcnn.layers.core import Dense, Flatten, Input, InputLayer, Reshape
+from fastcnn.layers.merging import Add, Average, Concatenate, Maximum, Minimum, Multiply, Subtract
 from fastcnn.layers.pooling import (
     AveragePooling1D,
     AveragePooling2D,
@@ -39,27 +40,32 @@ from fastcnn.layers.pooling import (
 )
 from fastcnn.layers.preprocessing import Rescaling
 from fastcnn.layers.regularization import Dropout, SpatialDropout2D
-from fastcnn.layers.reshaping import ZeroPadding1D, ZeroPadding2D
+from fastcnn.layers.reshaping import Cropping2D, Permute, ZeroPadding1D, ZeroPadding2D
 from fastcnn.layers.separable import SeparableConv1D, SeparableConv2D
 from fastcnn.layers.serialization import deserialize, serialize
+from fastcnn.layers.upsampling import UpSampling2D
 
 __all__ = [
-    "ELU",
     "Activation",
+    "Add",
+    "Average",
     "AveragePooling1D",
     "AveragePooling2D",
     "AveragePooling3D",
     "AvgPool1D",
     "AvgPool2D",
     "AvgPool3D",
+    "Concatenate",
     "Conv1D",
     "Conv2D",
     "Conv2DTranspose",
     "Conv3D",
+    "Cropping2D",
     "Dense",
     "DepthwiseConv1D",
     "DepthwiseConv2D",
     "Dropout",
+    "ELU",
     "Flatten",
     "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
@@ -83,7 +89,12 @@ __all__ = [
     "MaxPooling1D",
     "MaxPooling2D",
     "MaxPooling3D",
+    "Maximum",
     "MinPooling2D",
+    "Minimum",
+    "Multiply",
+    "PReLU",
+    "Permute",
     "ReLU",
     "Rescaling",
     "Reshape",
@@ -91,6 +102,8 @@ __all__ = [
     "SeparableConv2D",
     "Softmax",
     "SpatialDropout2D",
+    "Subtract",
+    "UpSampling2D",
     "ZeroPadding1D",
     "ZeroPadding2D",
     "deserialize",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastcnn import initializers, regularizers
 from fastcnn.errors import unknown_name
+from fastcnn.layers.arguments import Shape, positive_int
 from fastcnn.layers.base import Layer
 from fastcnn.layers.declared import DeclaredLayer
-from fastcnn.plan import operations
+from fastcnn.plan import merging, operations
 from fastcnn.utils import real_number
 
 if TYPE_CHECKING:
@@ -112,6 +114,54 @@ class LeakyReLU(DeclaredLayer):
 
     def lower(self, plan: Lowering, x: Value) -> Value:
         return lower_activation(plan, x, "leaky_relu", self, self.negative_slope)
+
+
+class PReLU(DeclaredLayer):
+    """y = x for x > 0, alpha * x below, with learned slopes (He et al., 2015); at zero the slope is alpha's.
+
+    Parameters
+    ----------
+    alpha_initializer, alpha_regularizer : of the slopes; see `fastcnn.initializers` and `fastcnn.regularizers`.
+    shared_axes : axes, the batch being 0, along which all entries share a slope: (1, 2) gives images one slope
+        per channel. None: every entry has its own. The weight `alpha` has the shape of a sample, with size 1
+        along shared axes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For wrong arguments; when called, for inputs without these axes or of another shape than at first.
+    """
+
+    def __init__(self, alpha_initializer: Any = "zeros", alpha_regularizer: Any = None, shared_axes: Any = None,
+                 input_shape: Any = None, name: str | None = None, trainable: bool = True) -> None:
+        super().__init__(input_shape, name, trainable)
+        self.alpha_initializer = initializers.get(alpha_initializer, self.name)
+        self.alpha_regularizer = regularizers.get(alpha_regularizer, self.name)
+        axes = shared_axes if isinstance(shared_axes, (tuple, list)) else [shared_axes]
+        self.shared_axes = None if shared_axes is None else tuple(
+            positive_int(axis, "every axis in shared_axes", self.name) for axis in axes)
+
+    def slope_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of `alpha` for samples of `shape`."""
+        return tuple(1 if axis in (self.shared_axes or ()) else size for axis, size in enumerate(shape, 1))
+
+    def check_input(self, input_shape: Any) -> None:
+        super().check_input(input_shape)
+        if len(input_shape) > 4 or max(self.shared_axes or (1,)) >= len(input_shape):
+            raise ValueError(f"{self.name}: expected an input of up to four axes, with the shared_axes "
+                             f"{self.shared_axes} among them, got shape {tuple(input_shape)}; Reshape it, or share "
+                             f"along its own axes")
+        slopes = self.slope_shape(tuple(input_shape[1:]))
+        if self.built and slopes != self.alpha.shape:
+            raise ValueError(f"{self.name}: its slopes have shape {self.alpha.shape}, but an input of shape "
+                             f"{tuple(input_shape)} needs {slopes}; share more axes, or make a new layer")
+
+    def build(self, input_shape: Shape) -> None:
+        self.alpha = self.add_weight(self.slope_shape(tuple(input_shape[1:])), self.alpha_initializer, "alpha",
+                                     regularizer=self.alpha_regularizer)
+
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        return plan.add(merging.PRelu(x, self.alpha, layer=self))
 
 
 class ELU(DeclaredLayer):

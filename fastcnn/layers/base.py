@@ -92,6 +92,7 @@ class Layer:
         self.built = False
         self.variables: list[Variable] = []
         self.gradients: dict[str, np.ndarray] = {}
+        self.nodes: list[Node] = []  # its calls on symbolic tensors
         self.input_shape: Any = None
         self.output_shape: Any = None
 
@@ -125,13 +126,18 @@ class Layer:
 
     def __call__(self, inputs, training: bool = False):
         """On symbolic tensors: a node of a graph. On arrays: one forward pass."""
+        if hasattr(type(self), "call"):
+            raise TypeError(f"{self.name}: a layer has no call method here; what is made of other layers is a subclass "
+                            f"of Model, what computes in NumPy defines forward and backward")
         many = isinstance(inputs, (list, tuple))
         tensors = list(inputs) if many else [inputs]
         if not tensors:
             raise ValueError(f"{self.name}: called on an empty list")
         if not all(isinstance(t, SymbolicTensor) for t in tensors):
             if any(isinstance(t, SymbolicTensor) for t in tensors):
-                raise TypeError(f"{self.name}: mixes symbolic tensors and arrays")
+                other = next(t for t in tensors if not isinstance(t, SymbolicTensor))
+                raise TypeError(f"{self.name}: called on symbolic tensors and {type(other).__name__} together; arrays "
+                                f"enter a graph as an Input, constants by operators such as 2 * x")
             from fastcnn.models import run_layer
             return run_layer(self, tensors, training)
         shapes = [t.shape for t in tensors]
@@ -139,7 +145,25 @@ class Layer:
         shape = self.output_shape_of(shapes if many else shapes[0])
         node = Node(self, tensors)
         node.outputs = [SymbolicTensor(tuple(shape), node, self.name)]
+        self.nodes.append(node)
         return node.outputs[0]
+
+    @property
+    def input(self):
+        """The symbolic tensor, or list of them, that the layer was called on; ValueError unless that was once."""
+        inputs = self._only_node().inputs
+        return inputs if len(inputs) > 1 else inputs[0]
+
+    @property
+    def output(self) -> SymbolicTensor:
+        """The symbolic tensor that the layer gave; ValueError unless it was called once."""
+        return self._only_node().outputs[0]
+
+    def _only_node(self) -> Node:
+        if len(self.nodes) != 1:
+            raise ValueError(f"{self.name} was called {len(self.nodes)} times on symbolic tensors, so it has no single "
+                             f"input and output; keep the tensor that the call returned")
+        return self.nodes[0]
 
     def ensure_built(self, input_shape) -> None:
         """Build on the first call; later calls must agree with the weights."""

@@ -13,11 +13,13 @@ from fastcnn.layers import (
     conv3d,
     conv_transpose,
     core,
+    merging,
     pooling,
     preprocessing,
     regularization,
     reshaping,
     separable,
+    upsampling,
 )
 from fastcnn.layers.base import Layer
 
@@ -29,9 +31,13 @@ LAYERS: dict[str, type[Layer]] = {layer.__name__: layer for layer in (
     pooling.GlobalAveragePooling2D, pooling.GlobalMaxPooling2D,
     pooling.MaxPooling1D, pooling.AveragePooling1D, pooling.GlobalAveragePooling1D, pooling.GlobalMaxPooling1D,
     pooling.MaxPooling3D, pooling.AveragePooling3D, pooling.GlobalAveragePooling3D, pooling.GlobalMaxPooling3D,
-    activations.Activation, activations.ReLU, activations.LeakyReLU, activations.ELU, activations.Softmax,
-    regularization.Dropout, regularization.SpatialDropout2D,
-    preprocessing.Rescaling, reshaping.ZeroPadding1D, reshaping.ZeroPadding2D,
+    activations.Activation, activations.ReLU, activations.LeakyReLU, activations.PReLU, activations.ELU,
+    activations.Softmax,
+    regularization.Dropout, regularization.SpatialDropout2D, preprocessing.Rescaling,
+    reshaping.ZeroPadding1D, reshaping.ZeroPadding2D, reshaping.Cropping2D, reshaping.Permute,
+    upsampling.UpSampling2D,
+    merging.Add, merging.Subtract, merging.Multiply, merging.Average, merging.Maximum, merging.Minimum,
+    merging.Concatenate,
 )}
 
 

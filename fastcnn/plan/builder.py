@@ -7,7 +7,7 @@ Three decisions are made here, all from shapes alone, so that results never depe
   too large to copy) is a stage of its own, cut by output channels or input channels. A stage waits for the
   one before it.
 * A buffer that lives and dies inside one chained stage is *local*: each thread has room for one chunk of it. All
-  others have room for the whole batch.
+  others have room for the whole batch, and share memory where no stage uses both.
 * Weight gradients in a chained stage are summed per group of images, and the groups' sums added in order.
 """
 
@@ -28,7 +28,8 @@ from fastcnn.kernels._conv import PackWeights
 from fastcnn.kernels._executor import Stage
 from fastcnn.kernels._op import Op, Tensor
 from fastcnn.kernels.conv import LARGE_WEIGHTS
-from fastcnn.plan.operations import NO_HALO, Operation, Value
+from fastcnn.plan.memory import Block, place
+from fastcnn.plan.operations import NO_HALO, Operation, Value, merge_halos
 
 # A chunk of images and what a stage does to it should stay in a core's L2 (1 to 2 MB today).
 CHUNK_BYTES = 768 << 10
@@ -41,8 +42,9 @@ class Buffer:
     """Memory of a value or gradient: (h, w, c) floats per image, with a halo of zeros around each image."""
 
     def __init__(self, n: int, hwc, halo=NO_HALO, root: Buffer | None = None, external=False):
-        self.n, self.hwc, self.halo = n, tuple(hwc), halo
+        self.n, self.hwc = n, tuple(hwc)
         self.root = root.root if root else self
+        self.halo = halo if root is None else self.root.halo if self.hwc == self.root.hwc else NO_HALO
         self.external = external    # the user reads or writes it between runs: never local
         self.is_input = False
         self.stages: set[int] = set()
@@ -72,13 +74,16 @@ class Buffer:
         return self._tensor
 
     def reshaped(self, hwc) -> Tensor:
-        """The same memory seen as other pixels (no halo, unless the shape is its own)."""
+        """The same memory seen as other pixels; with a halo there is only one way to see it."""
         root, shape = self.root, (self.n, *hwc)
-        halo = self.halo if tuple(hwc) == self.hwc else NO_HALO
+        own = tuple(hwc) == root.hwc
+        if root.halo != NO_HALO and not own:
+            raise RuntimeError(f"memory of {root.hwc} with a halo cannot be seen as {tuple(hwc)}")
+        halo = root.halo if own else NO_HALO
         if root.local_offset is not None:
             return Tensor(shape, None, halo, root.local_offset)
         array = root.array
-        return Tensor(shape, array if tuple(hwc) == root.hwc else array.reshape(shape), halo)
+        return Tensor(shape, array if own else array.reshape(shape), halo)
 
     def rows(self, first: int, count: int) -> Tensor:
         """Some rows of each image, such as one slice of a volume."""
@@ -155,6 +160,8 @@ class StageDraft:
 class Builder:
     """Collects the steps of a pass over `n` samples and turns them into stages."""
 
+    share_memory = True  # between buffers that are not in use at the same time
+
     def __init__(self, n: int, training: bool, inputs: Sequence[Value], outputs: Sequence[Value], gradients):
         self.n, self.training = n, training
         self.gradient_arrays = gradients  # Variable -> float32 array of its gradient
@@ -162,8 +169,10 @@ class Builder:
         self.deferred: list[Step] = []
         self.origins: dict[Op, Step] = {}  # for profiles: which step an op came from
         self.packs: list[PackWeights] = []
+        self.weight_bytes = 0  # of packed weights and partial gradients
         self.buffers: dict[Value, Buffer] = {}
         self.grads: dict[Value, Buffer] = {}
+        self.shared: set[Value] = set()  # values whose gradient is another value's too
         self.all_buffers: list[Buffer] = []
         self.partials: list[PartialGradient] = []
         self.python_gradients: list[Any] = []
@@ -224,11 +233,14 @@ class Builder:
     def grad(self, value: Value) -> Buffer:
         """Gradient of the loss with respect to a value."""
         if value not in self.grads:
-            producer = value.producer
-            bare = isinstance(producer, Operation) and hasattr(producer, "grad_halo") \
-                and producer.activation == "linear" and not producer.pool
-            self.grads[value] = self.new_buffer(value.hwc, producer.grad_halo(self) if bare else NO_HALO)
+            self.grads[value] = self.new_buffer(value.hwc, self.gradient_halo(value))
         return self.grads[value]
+
+    def gradient_halo(self, value: Value):
+        """Zeros around a value's gradient that the backward pass of its producer reads."""
+        producer = value.producer
+        bare = hasattr(producer, "grad_halo") and producer.activation == "linear" and not producer.pool
+        return producer.grad_halo(self) if bare else NO_HALO
 
     @contextmanager
     def gradient_of(self, value: Value) -> Iterator[Buffer]:
@@ -238,30 +250,40 @@ class Builder:
 
     @contextmanager
     def gradients_of(self, values: Sequence[Value]) -> Iterator[list[Buffer | None]]:
-        shares = []
+        targets: list[Buffer | None] = []
+        sums: list[tuple[Buffer, Buffer, Buffer]] = []
         for value in values:
-            if not self.wants_gradient(value):
-                shares.append((None, None))
-            elif value in self.grads:
-                shares.append((self.grads[value], self.scratch(value.shape)))
-            else:
-                shares.append((None, self.grad(value)))
-        yield [target for _, target in shares]
-        for total, share in shares:
-            if total is not None:
-                self.step("add gradients", lambda t=total, s=share: [
-                    _eltwise.AddTensors(t.tensor, t.tensor, s.tensor)], [total, share], [total])
+            total, share = self.grads.get(value), None
+            if self.wants_gradient(value) and total is None:
+                share = self.grad(value)
+            elif self.wants_gradient(value):
+                share, target = self.scratch(value.shape), total
+                if value in self.shared:  # the memory belongs to another gradient too: sum elsewhere
+                    self.shared.remove(value)
+                    del self.grads[value]
+                    share = target = self.grad(value)
+                sums.append((target, total, share))
+            targets.append(share)
+        yield targets
+        for target, total, share in sums:
+            self.step("add gradients", lambda y=target, t=total, s=share: [
+                _eltwise.AddTensors(y.tensor, t.tensor, s.tensor)], [total, share], [target])
 
-    def may_alias_gradient(self, value: Value) -> bool:
-        """Whether a value's whole gradient is the one of its only consumer."""
-        if not self.wants_gradient(value) or len(value.consumers) > 1 or value in self.grads:
+    def share_gradient(self, value: Value, buffer: Buffer) -> bool:
+        """Let `buffer`, which holds the whole gradient of another value, be that of `value` too, if it can.
+
+        It cannot where another consumer's share is there already, and should not where the producer of `value`
+        would have to copy it, to have zeros around it. Later shares are added up elsewhere: nobody writes to
+        `buffer` again.
+        """
+        wanted, halo = self.gradient_halo(value), buffer.root.halo
+        same = value.hwc == buffer.root.hwc
+        fits = merge_halos(wanted, halo) == halo if same else wanted == halo == NO_HALO
+        if value in self.grads or not fits:
             return False
-        producer = value.producer
-        bare = hasattr(producer, "grad_halo") and producer.activation == "linear" and not producer.pool
-        return not bare or producer.grad_halo(self) == NO_HALO
-
-    def alias_gradient(self, value: Value, buffer: Buffer) -> None:
         self.grads[value] = Buffer(self.n, value.hwc, root=buffer)
+        self.shared.add(value)
+        return True
 
     # -- weights
 
@@ -271,6 +293,7 @@ class Builder:
         packed = aligned_zeros(make(array, None).packed_size) if pack else None
         weights = make(array, packed)
         if pack:
+            self.weight_bytes += packed.nbytes
             self.packs.append(PackWeights(weights))
         return lambda: weights
 
@@ -338,22 +361,34 @@ class Builder:
     def assign_memory(self, drafts: Sequence[StageDraft]) -> tuple[int, int]:
         """Place every buffer; (bytes of the batch's memory, bytes of each thread's local memory)."""
         roots = [b for b in self.all_buffers if b.root is b and (b.stages or b.external)]
-        local_bytes, arena_floats, places = 0, 0, {}
+        local_bytes, groups = 0, defaultdict(list)
         for buffer in roots:
             if len(buffer.stages) == 1 and not buffer.external and drafts[next(iter(buffer.stages))].pipelined:
                 buffer.local_offset = local_bytes
                 local_bytes += _round(drafts[next(iter(buffer.stages))].chunk * buffer.image_bytes, 64)
             else:
-                places[buffer] = arena_floats
-                arena_floats += _round(self.n * prod(buffer.padded), 16) + 16
-        arena = aligned_zeros(arena_floats)
-        for buffer, place in places.items():
+                # Nobody writes the zeros of a halo, so it shares memory only with halos in the same places.
+                groups[(buffer.padded, buffer.halo) if buffer.has_halo else None].append(buffer)
+        places, floats = [], 0
+        for group in groups.values():
+            offsets, size = place([self.block(buffer, len(drafts)) for buffer in group])
+            places += [(buffer, floats + offset) for buffer, offset in zip(group, offsets, strict=True)]
+            floats += size
+        arena = aligned_zeros(floats)
+        for buffer, offset in places:
             (top, _), (left, _) = buffer.halo
             h, w, _ = buffer.hwc
             size = self.n * prod(buffer.padded)
-            full = arena[place: place + size].reshape(self.n, *buffer.padded)
+            full = arena[offset: offset + size].reshape(self.n, *buffer.padded)
             buffer.array = full[:, top:top + h, left:left + w]
         return arena.nbytes, local_bytes
+
+    def block(self, buffer: Buffer, stages: int) -> Block:
+        """What a buffer needs, in floats, and when; what the user reads or writes is in use all the time."""
+        size = _round(self.n * prod(buffer.padded), 16) + 16
+        if buffer.external or not self.share_memory:
+            return Block(size, 0, stages)
+        return Block(size, min(buffer.stages), max(buffer.stages))
 
     def assign_gradients(self, drafts: Sequence[StageDraft]) -> list[Op]:
         """Give every weight-gradient step its rows of partial sums; the ops that add the rows up."""
@@ -376,6 +411,7 @@ class Builder:
                 owner.arrays[variable] = array[row: row + owner.rows]
                 row += owner.rows
             if rows > 1:
+                self.weight_bytes += array.nbytes
                 sums.append(_eltwise.Reduce(array, target[0]))
         return sums
 

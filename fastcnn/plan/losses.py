@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn.kernels import _loss
 from fastcnn.losses import SparseCategoricalCrossentropy
-from fastcnn.plan.builder import Builder
+from fastcnn.plan.builder import Buffer, Builder
 from fastcnn.plan.operations import Activation, Operation, Softmax, Value
 from fastcnn.utils import compiled_kernel
 
@@ -48,19 +48,29 @@ def take_final_activation(ops: list[Operation], output: Value, loss) -> tuple[li
     return ([op for op in ops if op is not last], last.x) if fits else (ops, output)
 
 
-def add_loss(b: Builder, loss: Any, logits: Value, output: Value, weighted: bool, gradient: bool) -> LossIO:
-    """The step that computes the loss of `output`, and with `gradient` the gradient with respect to `logits`."""
+def add_loss(b: Builder, loss: Any, logits: Value, output: Value, weighted: bool, gradient: bool,
+             factor: float) -> LossIO:
+    """The step that computes the loss of `output`, and with `gradient` that of `factor` times it by `logits`."""
     io = LossIO(b.n, output.shape, is_sparse(loss), weighted)
     kernel = kernel_of(loss)
     fused = logits is not output or getattr(loss, "from_logits", False) or kernel in ("mse", "mae")
-    if kernel is None or not fused:
-        add_numpy_loss(b, loss, output, io, gradient)
-        return io
+    add = add_kernel_loss if kernel is not None and fused else add_numpy_loss
+    if gradient:
+        with b.gradient_of(logits) as dx:
+            add(b, loss, logits, output, io, dx, factor)
+    else:
+        add(b, loss, logits, output, io, None, factor)
+    return io
+
+
+def add_kernel_loss(b: Builder, loss, logits: Value, output: Value, io: LossIO, dx: Buffer | None,
+                    factor: float) -> None:
+    """Value, gradient and right answers in one pass."""
     x, p = b.buffer(logits), b.buffer(output) if logits is not output else None
-    dx = b.grad(logits) if gradient else None
+    kernel = kernel_of(loss)
 
     def make():
-        words = {"weights": io.weights, "scale": 1.0 / max(1, io.rows), "dx": dx.tensor if dx else None}
+        words = {"weights": io.weights, "scale": factor / max(1, io.rows), "dx": dx.tensor if dx else None}
         if kernel in ("mse", "mae"):
             error = _loss.MeanSquaredError if kernel == "mse" else _loss.MeanAbsoluteError
             return [error(x.tensor, io.loss_rows, io.targets, **words)]
@@ -73,26 +83,24 @@ def add_loss(b: Builder, loss: Any, logits: Value, output: Value, weighted: bool
     io.counts_correct = kernel == "softmax_cross_entropy"
     b.step("loss", make, [x], [buffer for buffer in (p, dx) if buffer])
     b.step("loss total", lambda: [_loss.LossTotal(io.loss_rows, io.totals, io.correct)], [], [], pipelined=False)
-    return io
 
 
-def add_numpy_loss(b: Builder, loss, output: Value, io: LossIO, gradient: bool) -> None:
+def add_numpy_loss(b: Builder, loss, logits: Value, output: Value, io: LossIO, dx: Buffer | None,
+                   factor: float) -> None:
     """A loss that has no kernel, or a custom one."""
     y = b.buffer(output)
-    dy = b.grad(output) if gradient else None
 
     def call():
-        shape = (b.n, *output.shape)
-        predicted = y.view.reshape(shape)
+        predicted = y.view.reshape(b.n, *output.shape)
         values = loss.per_sample(io.targets, predicted)
         weights = None if io.weights is None else io.weights.reshape(b.n, -1)[:, 0]
         io.totals[0] = (values if weights is None else values * weights).sum() * (io.rows / max(1, b.n))
-        if dy is not None:
+        if dx is not None:
             slope = (loss.gradient(io.targets, predicted) if weights is None
                      else loss.weighted_gradient(io.targets, predicted, weights))
-            dy.fill(slope, loss.name)
+            dx.fill(slope * np.float32(factor), loss.name)
 
-    b.python_step("loss", call, [y], [dy] if dy else [], None)
+    b.python_step("loss", call, [y], [dx] if dx else [], None)
 
 
 def kernel_of(loss) -> str | None:

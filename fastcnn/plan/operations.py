@@ -471,25 +471,33 @@ class Pad(Operation):
 
 
 class Reshape(Operation):
-    """The same numbers in another shape: no work, unless the input's memory has a halo."""
+    """The same numbers in another shape: no work, unless the memory has a halo."""
 
     name = "reshape"
 
     def forward(self, b):
         x = b.buffer(self.x)
         if x.has_halo or x.is_input:
-            y = b.buffer(self.y)
-            self.step(b, "forward", lambda: [_eltwise.Copy(x.tensor, y.reshaped(self.x.hwc))], [x], [y])
+            self.copy(b, "forward", x, b.buffer(self.y))
         else:
             b.alias(self.y, x)
 
     def backward(self, b):
         dy = b.grad(self.y)
-        if b.may_alias_gradient(self.x):
-            b.alias_gradient(self.x, dy)
+        if not b.share_gradient(self.x, dy):
+            with b.gradient_of(self.x) as dx:
+                self.copy(b, "backward", dy, dx)
+
+    def copy(self, b, direction: str, source, target):
+        """Numbers from one shape to another; between two halos through memory without one."""
+        if source.has_halo and target.has_halo:
+            flat = b.scratch(source.hwc)
+            self.copy(b, direction, source, flat)
+            self.copy(b, direction, flat, target)
             return
-        with b.gradient_of(self.x) as dx:
-            self.step(b, "backward", lambda: [_eltwise.Copy(dy.reshaped(self.x.hwc), dx.tensor)], [dy], [dx])
+        hwc = source.hwc if source.has_halo else target.hwc
+        self.step(b, direction, lambda: [_eltwise.Copy(source.reshaped(hwc), target.reshaped(hwc))],
+                  [source], [target])
 
 
 class Python(Operation):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.graph import Graph
-from fastcnn.kernels import _optim
+from fastcnn.kernels import _cpu, _optim
 from fastcnn.kernels._executor import Program, Stage
 from fastcnn.kernels._load import Load
 from fastcnn.plan.builder import Builder
@@ -32,7 +32,7 @@ class Plan:
 
     inputs : `Load` ops, to be pointed at the batch before a run.
     outputs : arrays (n, ...) that hold the predictions after a run.
-    losses : a `LossIO` per output, or empty.
+    losses : for each output a `LossIO`, or None if it has no loss; or empty.
     """
 
     def __init__(self, graph: Graph, n: int, store: Store, losses: Sequence[Any] = (), loss_weights=None,
@@ -44,7 +44,8 @@ class Plan:
         ops, inputs, outputs = lower(graph, training or train)
         logits = list(outputs)
         for i, loss in enumerate(losses):
-            ops, logits[i] = take_final_activation(ops, outputs[i], loss)
+            if loss is not None and outputs.count(outputs[i]) == 1:
+                ops, logits[i] = take_final_activation(ops, outputs[i], loss)
         b = self.builder = Builder(n, training or train, inputs, outputs, store.gradient_views())
         if counter is not None:
             b.counter = counter
@@ -55,11 +56,12 @@ class Plan:
         b.find_gradients(ops)
         for op in ops:
             op.forward(b)
-        self.losses: list[LossIO] = [add_loss(b, loss, logits[i], outputs[i], weighted, train)
-                                     for i, loss in enumerate(losses)]
+        self.losses: list[LossIO | None] = [
+            None if loss is None else add_loss(b, loss, logits[i], outputs[i], weighted, train, loss_weights[i])
+            for i, loss in enumerate(losses)]
         if train:
             for op in reversed(ops):
-                if b.wants_gradient(op.y):
+                if b.wants_gradient(op.y) and op.y in b.grads:
                     op.backward(b)
         self._compile(b, train)
         self.outputs = [b.buffer(value).view.reshape(n, *value.shape) for value in outputs]
@@ -85,6 +87,15 @@ class Plan:
         if train:
             self._add_update(segments)
         self._link(segments, local)
+
+    @property
+    def bytes(self) -> dict[str, int]:
+        """The memory of the plan by use, at the present number of threads; weights and their moments excluded."""
+        threads = min(_cpu.get_num_threads(), max(1, self.program.groups))
+        return {"activations": self.activation_bytes,
+                "indices": sum(arg.array.nbytes for arg in self.builder.arg_buffers.values()),
+                "weights": self.builder.weight_bytes,
+                "threads": threads * (self.program.scratch + self.program.local)}
 
     def _add_update(self, segments: list[Any]) -> None:
         """Regularisers, clipping and the optimiser's rule."""

@@ -16,8 +16,10 @@
 #include "fc_depthwise.h"
 #include "fc_eltwise.h"
 #include "fc_loss.h"
+#include "fc_merge.h"
 #include "fc_optim.h"
 #include "fc_probe.h"
+#include "fc_resize.h"
 
 #define FC_MR_MAX 14 /* rows of the largest tile of any ISA */
 
@@ -79,6 +81,8 @@ typedef struct fc_kernels {
     fc_pool_kernels pool;
     fc_depthwise_kernels depthwise;
     fc_eltwise_kernels eltwise;
+    fc_merge_kernels merge;
+    fc_resize_kernels resize;
     fc_loss_kernels loss;
     fc_optim_kernels optim;
     fc_probe_kernels probe;

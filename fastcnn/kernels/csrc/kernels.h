@@ -5,6 +5,8 @@
 #include "dot.h"
 #include "pool.h"
 #include "eltwise.h"
+#include "merge.h"
+#include "resize.h"
 #include "loss.h"
 #include "optim.h"
 #include "probe.h"
@@ -27,6 +29,8 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .pool = {pool_max_row, pool_max_grad_row, pool_avg_row, pool_avg_grad_row},
     .depthwise = {depthwise_gather, depthwise_outer},
     .eltwise = ELTWISE_KERNELS,
+    .merge = MERGE_KERNELS,
+    .resize = RESIZE_KERNELS,
     .loss = LOSS_KERNELS,
     .optim = OPTIM_KERNELS,
     .probe = {fma_loop},

@@ -1,0 +1,99 @@
+"""What the arguments of `compile` mean for each output of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastcnn import losses, metrics
+from fastcnn.ports import Ports
+from fastcnn.utils import real_number
+
+
+def is_by_name(value: Any) -> bool:
+    """Whether `value` is a dictionary of outputs, rather than the description of one object."""
+    return isinstance(value, Mapping) and "class_name" not in value
+
+
+def leaves(value: Any) -> list[Any]:
+    """All losses or metrics in a value alone, in nested lists, or in dictionaries by output."""
+    if is_by_name(value):
+        return [leaf for item in value.values() for leaf in leaves(item)]
+    if isinstance(value, (list, tuple)):
+        return [leaf for item in value for leaf in leaves(item)]
+    return [] if value is None else [value]
+
+
+def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
+    """The same lists and dictionaries with `function` of every loss or metric in them."""
+    if is_by_name(value):
+        return {name: map_leaves(function, item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [map_leaves(function, item) for item in value]
+    return None if value is None else function(value)
+
+
+def check_names(loss: Any, chosen: Any, where: str) -> None:
+    """Unknown names should fail when a model is compiled, not at the first batch."""
+    if chosen is not None and not isinstance(chosen, (list, tuple)) and not is_by_name(chosen):
+        raise TypeError(f"{where}: metrics must be a list, such as ['accuracy'], or a dictionary of lists by output, "
+                        f"got {chosen!r}")
+    for one in leaves(loss):
+        losses.get(one, where)
+    for metric in leaves(chosen):
+        if isinstance(metric, str) and metric not in ("accuracy", "acc"):
+            metrics.get(metric, where=where)
+
+
+def losses_of(outputs: Ports, loss: Any, where: str) -> list[Any]:
+    """The loss of each output, None for outputs that are not trained."""
+    if is_by_name(loss):
+        chosen = outputs.by_name(loss, f"{where}: loss", hint="; give None for an output without a loss")
+    elif isinstance(loss, (list, tuple)):
+        chosen = list(loss)
+    else:
+        chosen = [loss] * len(outputs)
+    if len(chosen) != len(outputs) or (len(outputs) > 1 and isinstance(loss, losses.Loss)):
+        raise ValueError(f"{where}: the model has {len(outputs)} outputs; give a list of as many losses")
+    if all(one is None for one in chosen):
+        raise ValueError(f"{where}: no output has a loss; give at least one")
+    return [None if one is None else losses.get(one, where) for one in chosen]
+
+
+def metrics_of(outputs: Ports, chosen: Any, of_losses: list[Any], where: str) -> list[list[Any]]:
+    """The metrics of each output."""
+    lists = _metrics_by_output(outputs, chosen, where)
+    for name, loss, one in zip(outputs.names, of_losses, lists, strict=True):
+        if loss is None and one:
+            raise ValueError(f"{where}: output {name!r} has metrics but no loss, so it gets no targets; give it a "
+                             f"loss, with weight 0 if it should not be trained")
+    return [[metrics.get(metric, loss, tensor.shape, where) for metric in one]
+            for one, loss, tensor in zip(lists, of_losses, outputs.tensors, strict=True)]
+
+
+def _metrics_by_output(outputs: Ports, chosen: Any, where: str) -> list[list[Any]]:
+    if is_by_name(chosen):
+        per_output = outputs.by_name(chosen, f"{where}: metrics", optional=True)
+    elif len(outputs) == 1 and not any(isinstance(one, (list, tuple)) for one in chosen or ()):
+        per_output = [chosen]
+    else:
+        per_output = list(chosen or [None] * len(outputs))
+    if len(per_output) != len(outputs):
+        raise ValueError(f"{where}: the model has {len(outputs)} outputs; give a list with the metrics of each, such "
+                         f"as [['accuracy'], []], or a dictionary by name, got {chosen!r}")
+    return [list(one) if isinstance(one, (list, tuple)) else [] if one is None else [one] for one in per_output]
+
+
+def loss_weights_of(outputs: Ports, weights: Any, where: str) -> np.ndarray:
+    """The factor of each output's loss, 1 unless given."""
+    if weights is None:
+        return np.ones(len(outputs))
+    if isinstance(weights, Mapping):
+        given = [1.0 if w is None else w for w in outputs.by_name(weights, f"{where}: loss_weights", optional=True)]
+    else:
+        given = list(weights) if isinstance(weights, (list, tuple, np.ndarray)) else [weights]
+    if len(given) != len(outputs):
+        raise ValueError(f"{where}: expected {len(outputs)} loss_weights, got {weights!r}")
+    return np.array([real_number(w, "every loss weight", where) for w in given])
