@@ -4,6 +4,7 @@ from fastcnn.layers.activations import ELU, Activation, LeakyReLU, ReLU, Softmax
 from fastcnn.layers.base import Layer
 from fastcnn.layers.conv import Conv2D, DepthwiseConv2D
 from fastcnn.layers.core import Dense, Flatten, Input, InputLayer, Reshape
+from fastcnn.layers.normalization import BatchNormalization, GroupNormalization, LayerNormalization
 from fastcnn.layers.pooling import (
     AveragePooling2D,
     AvgPool2D,
@@ -25,6 +26,7 @@ __all__ = [
     "Activation",
     "AveragePooling2D",
     "AvgPool2D",
+    "BatchNormalization",
     "Conv2D",
     "Dense",
     "DepthwiseConv2D",
@@ -34,9 +36,11 @@ __all__ = [
     "GlobalAvgPool2D",
     "GlobalMaxPool2D",
     "GlobalMaxPooling2D",
+    "GroupNormalization",
     "Input",
     "InputLayer",
     "Layer",
+    "LayerNormalization",
     "LeakyReLU",
     "MaxPool2D",
     "MaxPooling2D",

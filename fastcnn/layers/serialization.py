@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastcnn.errors import unknown_name
-from fastcnn.layers import activations, conv, core, pooling, preprocessing, regularization, reshaping
+from fastcnn.layers import activations, conv, core, normalization, pooling, preprocessing, regularization, reshaping
 from fastcnn.layers.base import Layer
 
 LAYERS: dict[str, type[Layer]] = {layer.__name__: layer for layer in (
@@ -15,6 +15,7 @@ LAYERS: dict[str, type[Layer]] = {layer.__name__: layer for layer in (
     pooling.MaxPooling2D, pooling.MinPooling2D, pooling.AveragePooling2D,
     pooling.GlobalAveragePooling2D, pooling.GlobalMaxPooling2D,
     activations.Activation, activations.ReLU, activations.LeakyReLU, activations.ELU, activations.Softmax,
+    normalization.BatchNormalization, normalization.GroupNormalization, normalization.LayerNormalization,
     regularization.Dropout, regularization.SpatialDropout2D,
     preprocessing.Rescaling, reshaping.ZeroPadding2D,
 )}

@@ -16,6 +16,7 @@
 #include "fc_depthwise.h"
 #include "fc_eltwise.h"
 #include "fc_loss.h"
+#include "fc_norm.h"
 #include "fc_optim.h"
 #include "fc_probe.h"
 
@@ -80,6 +81,7 @@ typedef struct fc_kernels {
     fc_depthwise_kernels depthwise;
     fc_eltwise_kernels eltwise;
     fc_loss_kernels loss;
+    fc_norm_kernels norm;
     fc_optim_kernels optim;
     fc_probe_kernels probe;
 } fc_kernels;

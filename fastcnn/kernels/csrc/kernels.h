@@ -6,6 +6,7 @@
 #include "pool.h"
 #include "eltwise.h"
 #include "loss.h"
+#include "norm.h"
 #include "optim.h"
 #include "probe.h"
 
@@ -28,6 +29,7 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .depthwise = {depthwise_gather, depthwise_outer},
     .eltwise = ELTWISE_KERNELS,
     .loss = LOSS_KERNELS,
+    .norm = NORM_KERNELS,
     .optim = OPTIM_KERNELS,
     .probe = {fma_loop},
 };
