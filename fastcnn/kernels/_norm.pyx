@@ -570,7 +570,7 @@ cdef void group_statistics(const group_args *g, const fc_task *task, Py_ssize_t 
                            group_scratch *s) noexcept nogil:
     """mean, scale = gamma * inverse and inverse of each channel of image n, from the moments of its group."""
     cdef Py_ssize_t c = g.l.x.c, width = c // g.groups, i, j, k, first
-    cdef double pixels = r.count * r.pixels, mean, m2
+    cdef double pixels = r.count * r.pixels, mean, m2, inverse
     memset(s.a, 0, 2 * padded(c) * sizeof(double))
     for i in range(r.count):
         kernels().norm.moments(s.a, s.b, i * r.pixels, line(g.l.x, task, n, i), r.pixels, c)
@@ -578,13 +578,15 @@ cdef void group_statistics(const group_args *g, const fc_task *task, Py_ssize_t 
         first = k * width
         mean = m2 = 0
         for j in range(first, first + width):
-            mean += s.a[j] / width
+            mean += s.a[j]
+        mean /= width
         for j in range(first, first + width):
             m2 += s.b[j] + pixels * (s.a[j] - mean) * (s.a[j] - mean)
+        inverse = 1 / sqrt(m2 / (pixels * width) + g.l.epsilon)
         for j in range(first, first + width):
-            s.inverse[j] = 1 / sqrt(m2 / (pixels * width) + g.l.epsilon)
+            s.inverse[j] = inverse
             s.mean[j] = <float>mean
-            s.scale[j] = <float>(s.inverse[j] * g.l.gamma[j])
+            s.scale[j] = <float>(inverse * g.l.gamma[j])
 
 
 cdef void run_group_norm(const void *op, const fc_task *task) noexcept nogil:
@@ -637,9 +639,10 @@ cdef void group_gradients(const group_args *g, double pixels, group_scratch *s, 
             dbeta[j] += <float>s.a[j]
             total += g.l.gamma[j] * s.a[j]
             product += g.l.gamma[j] * s.b[j]
+        total *= s.inverse[first] / (pixels * width)
+        product *= s.inverse[first] * s.inverse[first] / (pixels * width)
         for j in range(first, first + width):
-            s.offset[j] = <float>(s.inverse[j] * total / (pixels * width))
-            s.slope[j] = <float>(s.inverse[j] * s.inverse[j] * product / (pixels * width))
+            s.offset[j], s.slope[j] = <float>total, <float>product
 
 
 cdef void run_group_grad(const void *op, const fc_task *task) noexcept nogil:

@@ -160,7 +160,7 @@ def can_fold(op: Operation | None) -> bool:
 
 
 class Fold(Operation):
-    """A normalisation by constants, done by the layer before it with scaled weights; they are made with the packed ones."""
+    """A normalisation by constants, done by the layer before it with scaled weights."""
 
     name = "fold_norm"
 

@@ -1,11 +1,13 @@
 /* Normalisation: x, y, dx, dy are runs of pixels of c channels; contracts in fc_norm.h.
  *
  * Vectors run over channels. `*_vector` takes n <= VLEN channels of one block of pixels, with n = VLEN as a
- * constant or for the tail. A block's sums are floats; they are added up in double. */
+ * constant or for the tail; `*_strip` takes `vectors` of n channels, so that it reads whole cache lines in a row where
+ * there are many channels. A block's sums are floats; they are added up in double. */
 #include "vmath.h"
 #include "fc_norm.h"
 
 #define NORM_BLOCK 64 /* pixels */
+#define NORM_STRIP 4  /* vectors */
 
 /* CALL(j, n) for n channels from j on; ends in n = VLEN everywhere but at the tail. */
 #define EACH_CHANNEL_VECTOR(c, CALL)                          \
@@ -13,6 +15,15 @@
         ptrdiff_t j = 0;                                      \
         for (; j + VLEN <= (c); j += VLEN) CALL(j, VLEN);     \
         if (j < (c)) CALL(j, (c) - j);                        \
+    } while (0)
+
+/* CALL(j, vectors, n) for `vectors` times n channels from j on. */
+#define EACH_CHANNEL_STRIP(c, CALL)                                                       \
+    do {                                                                                  \
+        ptrdiff_t j = 0;                                                                  \
+        for (; j + NORM_STRIP * VLEN <= (c); j += NORM_STRIP * VLEN) CALL(j, NORM_STRIP, VLEN); \
+        for (; j + VLEN <= (c); j += VLEN) CALL(j, 1, VLEN);                              \
+        if (j < (c)) CALL(j, 1, (c) - j);                                                 \
     } while (0)
 
 INLINE ptrdiff_t block_of(ptrdiff_t pixels) { return pixels < NORM_BLOCK ? pixels : NORM_BLOCK; }
@@ -91,17 +102,23 @@ INLINE norm_lanes lanes_at(const fc_channel_norm *p, ptrdiff_t j, ptrdiff_t n)
                         splat(p->lo), splat(p->hi)};
 }
 
-INLINE void normalize_vector(float *y, const float *x, ptrdiff_t pixels, ptrdiff_t c, norm_lanes p, ptrdiff_t n)
+INLINE void normalize_strip(float *y, const float *x, ptrdiff_t pixels, ptrdiff_t c, const fc_channel_norm *p,
+                            ptrdiff_t j, const int vectors, ptrdiff_t n)
 {
-    for (ptrdiff_t i = 0; i < pixels; i++, x += c, y += c)
-        store_upto(y, clamp((load_upto(x, n) - p.mean) * p.scale + p.shift, p.lo, p.hi), n);
+    norm_lanes q[NORM_STRIP];
+    UNROLL for (int v = 0; v < vectors; v++) q[v] = lanes_at(p, j + v * VLEN, n);
+    for (x += j, y += j; pixels > 0; pixels--, x += c, y += c)
+        UNROLL for (int v = 0; v < vectors; v++) {
+            const vf z = (load_upto(x + v * VLEN, n) - q[v].mean) * q[v].scale + q[v].shift;
+            store_upto(y + v * VLEN, clamp(z, q[v].lo, q[v].hi), n);
+        }
 }
 
 static void norm_normalize(float *y, const float *x, ptrdiff_t pixels, ptrdiff_t c, const fc_channel_norm *p)
 {
     for (; pixels > 0; pixels -= NORM_BLOCK, x += NORM_BLOCK * c, y += NORM_BLOCK * c) {
-#define BLOCK(j, n) normalize_vector(y + (j), x + (j), block_of(pixels), c, lanes_at(p, j, n), n)
-        EACH_CHANNEL_VECTOR(c, BLOCK);
+#define BLOCK(j, vectors, n) normalize_strip(y, x, block_of(pixels), c, p, j, vectors, n)
+        EACH_CHANNEL_STRIP(c, BLOCK);
 #undef BLOCK
     }
 }
@@ -161,22 +178,32 @@ static void norm_grad_sums(double *sum, double *product, const float *dy, const 
     else grad_sums_body(sum, product, dy, x, pixels, c, p, 0);
 }
 
-INLINE void input_grad_vector(float *dx, const float *dy, const float *x, ptrdiff_t pixels, ptrdiff_t c,
-                              norm_lanes p, vf offset, vf slope, ptrdiff_t n, const int clamped)
+INLINE void input_grad_strip(float *dx, const float *dy, const float *x, ptrdiff_t pixels, ptrdiff_t c,
+                             const fc_channel_norm *p, const float *offset, const float *slope, ptrdiff_t j,
+                             const int vectors, ptrdiff_t n, const int clamped)
 {
-    for (ptrdiff_t i = 0; i < pixels; i++, x += c, dy += c, dx += c) {
-        const vf d = load_upto(x, n) - p.mean, dz = through_clamp(load_upto(dy, n), d, p, clamped);
-        store_upto(dx, dz * p.scale - offset - d * slope, n);
+    norm_lanes q[NORM_STRIP];
+    vf o[NORM_STRIP], s[NORM_STRIP];
+    UNROLL for (int v = 0; v < vectors; v++) {
+        q[v] = lanes_at(p, j + v * VLEN, n);
+        o[v] = load_upto(offset + j + v * VLEN, n);
+        s[v] = load_upto(slope + j + v * VLEN, n);
     }
+    for (dx += j, dy += j, x += j; pixels > 0; pixels--, x += c, dy += c, dx += c)
+        UNROLL for (int v = 0; v < vectors; v++) {
+            const vf d = load_upto(x + v * VLEN, n) - q[v].mean;
+            const vf dz = through_clamp(load_upto(dy + v * VLEN, n), d, q[v], clamped);
+            store_upto(dx + v * VLEN, dz * q[v].scale - o[v] - d * s[v], n);
+        }
 }
 
 INLINE void input_grad_body(float *dx, const float *dy, const float *x, ptrdiff_t pixels, ptrdiff_t c,
                             const fc_channel_norm *p, const float *offset, const float *slope, const int clamped)
 {
     for (; pixels > 0; pixels -= NORM_BLOCK, x += NORM_BLOCK * c, dy += NORM_BLOCK * c, dx += NORM_BLOCK * c) {
-#define BLOCK(j, n) input_grad_vector(dx + (j), dy + (j), x + (j), block_of(pixels), c, lanes_at(p, j, n), \
-                                      load_upto(offset + (j), n), load_upto(slope + (j), n), n, clamped)
-        EACH_CHANNEL_VECTOR(c, BLOCK);
+#define BLOCK(j, vectors, n) \
+        input_grad_strip(dx, dy, x, block_of(pixels), c, p, offset, slope, j, vectors, n, clamped)
+        EACH_CHANNEL_STRIP(c, BLOCK);
 #undef BLOCK
     }
 }
