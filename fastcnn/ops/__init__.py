@@ -1,4 +1,4 @@
-"""The kernels, NumPy in and NumPy out: convolution, pooling, dense layers, activations.
+"""The kernels, NumPy in and NumPy out: convolution, pooling, dense layers, activations, normalisation.
 
 Activations are (n, h, w, c), convolution weights (kh, kw, in_channels // groups, out_channels), all computed
 in float32. Any real dtype, memory order and stride is accepted and never modified; results are new arrays.
@@ -40,6 +40,14 @@ from fastcnn.ops.convolution import (
     convolve2d,
 )
 from fastcnn.ops.dense import dense, dense_input_grad, dense_weight_grad
+from fastcnn.ops.normalization import (
+    batch_norm,
+    batch_norm_grad,
+    group_norm,
+    group_norm_grad,
+    layer_norm,
+    layer_norm_grad,
+)
 from fastcnn.ops.pooling import (
     avg_pool2d,
     avg_pool2d_grad,
@@ -58,6 +66,8 @@ __all__ = [
     "activation_grad",
     "avg_pool2d",
     "avg_pool2d_grad",
+    "batch_norm",
+    "batch_norm_grad",
     "conv2d",
     "conv2d_input_grad",
     "conv2d_transpose",
@@ -74,8 +84,12 @@ __all__ = [
     "global_avg_pool2d_grad",
     "global_max_pool2d",
     "global_max_pool2d_grad",
+    "group_norm",
+    "group_norm_grad",
     "hard_sigmoid",
     "hard_swish",
+    "layer_norm",
+    "layer_norm_grad",
     "leaky_relu",
     "linear",
     "log_softmax",
