@@ -66,6 +66,16 @@ class FoldNorm(MovingScale):
         bias: NDArray,
     ) -> None: ...
 
+class Standardize(Op):
+    def __init__(
+        self,
+        mean: NDArray,
+        variance: NDArray,
+        source: NDArray,
+        channels: tuple[NDArray, NDArray, NDArray],
+        invert: bool = False,
+    ) -> None: ...
+
 class LayerNorm(Op):
     def __init__(self, x: Tensor, y: Tensor, gamma: NDArray, beta: NDArray, epsilon: float) -> None: ...
 

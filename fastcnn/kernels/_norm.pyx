@@ -47,6 +47,8 @@ cdef extern from "fc_kernels.h":
 cdef enum:
     CHANNEL_BLOCK = 64  # channels of one item, where work is cut by channels
 
+cdef double LEAST_DEVIATION = 1e-7  # of what is divided by in Standardize
+
 
 cdef inline const fc_kernels *kernels() noexcept nogil:
     return <const fc_kernels *>_cpu.table()
@@ -438,6 +440,55 @@ cdef class FoldNorm(MovingScale):
         self.a.folded = floats("FoldNorm folded", folded, w.size, True)
         self.a.bias = floats("FoldNorm bias", bias, c, True)
         self.keep, self.name = (w, b, gamma, beta, mean, variance, folded, bias, scale), "fold_norm"
+
+
+cdef struct standardize_args:
+    const float *mean
+    const float *variance
+    const Py_ssize_t *source
+    Py_ssize_t c
+    int invert
+    float *to_mean
+    float *to_scale
+    float *to_shift
+
+
+cdef void run_standardize(const void *op, const fc_task *task) noexcept nogil:
+    cdef const standardize_args *a = <const standardize_args *>op
+    cdef Py_ssize_t j
+    cdef float mean
+    cdef double deviation
+    for j in range(task.begin * CHANNEL_BLOCK, min(task.end * CHANNEL_BLOCK, a.c)):
+        mean = a.mean[a.source[j]]
+        deviation = sqrt(a.variance[a.source[j]])
+        if deviation < LEAST_DEVIATION:
+            deviation = LEAST_DEVIATION
+        a.to_mean[j] = 0 if a.invert else mean
+        a.to_scale[j] = <float>(deviation if a.invert else 1 / deviation)
+        a.to_shift[j] = mean if a.invert else 0
+
+
+cdef class Standardize(Op):
+    """What Normalize needs for (x - m) / d, or with `invert` for x * d + m, where d = max(sqrt(variance), 1e-7).
+
+    Channel j takes its m and variance from place source[j] (intp) of `mean` and `variance`. Written are the arrays
+    `channels` = (mean, scale, shift). All but `source` is float32. Items are blocks of channels.
+    """
+    cdef standardize_args a
+
+    def __init__(self, mean, variance, source, channels, bint invert=False):
+        to_mean, to_scale, to_shift = channels
+        self.a.c, self.a.invert = source.size, invert
+        if source.size and not 0 <= source.min() <= source.max() < mean.size:
+            raise ValueError(f"Standardize: a source lies outside {mean.size} means")
+        self.a.mean = floats("Standardize mean", mean, mean.size)
+        self.a.variance = floats("Standardize variance", variance, mean.size)
+        self.a.source = <const Py_ssize_t *><Py_ssize_t>address("Standardize source", source, np.intp, source.size)
+        self.a.to_mean = floats("Standardize channels", to_mean, self.a.c, True)
+        self.a.to_scale = floats("Standardize channels", to_scale, self.a.c, True)
+        self.a.to_shift = floats("Standardize channels", to_shift, self.a.c, True)
+        self.run, self.args, self.items = run_standardize, &self.a, channel_blocks(self.a.c)
+        self.keep, self.name = (mean, variance, source, channels), "standardize"
 
 
 # ---- layer normalisation

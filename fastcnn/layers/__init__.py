@@ -16,7 +16,7 @@ from fastcnn.layers.pooling import (
     MaxPooling2D,
     MinPooling2D,
 )
-from fastcnn.layers.preprocessing import Rescaling
+from fastcnn.layers.preprocessing import Normalization, Rescaling
 from fastcnn.layers.regularization import Dropout, SpatialDropout2D
 from fastcnn.layers.reshaping import ZeroPadding2D
 from fastcnn.layers.serialization import deserialize, serialize
@@ -45,6 +45,7 @@ __all__ = [
     "MaxPool2D",
     "MaxPooling2D",
     "MinPooling2D",
+    "Normalization",
     "ReLU",
     "Reshape",
     "Rescaling",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastcnn import initializers, regularizers
-from fastcnn.layers.arguments import Shape, flag, positive_int
+from fastcnn.layers.arguments import Shape, axis_number, flag, positive_int
 from fastcnn.layers.declared import DeclaredLayer
 from fastcnn.plan import normalization, operations
 from fastcnn.utils import real_number
@@ -18,16 +15,6 @@ if TYPE_CHECKING:
     from fastcnn.layers.base import Variable
     from fastcnn.plan.lowering import Lowering
     from fastcnn.plan.operations import Value
-
-
-def axis_number(axis: Any, where: str) -> int:
-    """`axis` as an int; TypeError for anything else."""
-    try:
-        if not isinstance(axis, (bool, np.bool_)):
-            return operator.index(axis)
-    except TypeError:
-        pass
-    raise TypeError(f"{where}: axis must be a whole number, got {axis!r}; use -1, the last axis")
 
 
 class _Normalization(DeclaredLayer):

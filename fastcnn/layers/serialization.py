@@ -17,7 +17,7 @@ LAYERS: dict[str, type[Layer]] = {layer.__name__: layer for layer in (
     activations.Activation, activations.ReLU, activations.LeakyReLU, activations.ELU, activations.Softmax,
     normalization.BatchNormalization, normalization.GroupNormalization, normalization.LayerNormalization,
     regularization.Dropout, regularization.SpatialDropout2D,
-    preprocessing.Rescaling, reshaping.ZeroPadding2D,
+    preprocessing.Normalization, preprocessing.Rescaling, reshaping.ZeroPadding2D,
 )}
 
 

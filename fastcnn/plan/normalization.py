@@ -38,6 +38,19 @@ class PartialSums:
         return self._array
 
 
+class Derived:
+    """An array that stands in for a weight of a layer."""
+
+    trainable = False
+
+    def __init__(self, value: np.ndarray):
+        self.value = value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+
 class Normalization(Operation):
     """Base: y = (x - mean) * scale + shift of each channel, and a ReLU that follows.
 
@@ -70,10 +83,10 @@ class Normalization(Operation):
         """The values of gamma or beta; an array of `default` if there is none."""
         return np.full(self.channels, default, np.float32) if variable is None else variable.value
 
-    def normalize(self, b, mean: np.ndarray, scale: np.ndarray) -> None:
+    def normalize(self, b, mean: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> None:
         """The step that writes y from per-channel arrays that are filled before it runs."""
         x, y = b.buffer(self.x), b.buffer(self.y)
-        self.map = _norm.Channels(mean, scale, self.parameter(self.beta, 0.0), self.clamp)
+        self.map = _norm.Channels(mean, scale, shift, self.clamp)
         self.step(b, "normalise", lambda: [_norm.Normalize(x.tensor, y.tensor, self.map)], [x], [y])
 
     def input_grad(self, b, offset: np.ndarray, slope: np.ndarray) -> None:
@@ -99,7 +112,7 @@ class BatchNorm(Normalization):
         self.step(b, "statistics", lambda: [_norm.BatchStatistics(
             sums(), b.value(self.gamma), self.epsilon, mean, self.scale, self.inverse,
             tuple(v.value for v in self.moving), self.momentum)], [], [], pipelined=False)
-        self.normalize(b, mean, self.scale)
+        self.normalize(b, mean, self.scale, self.parameter(self.beta, 0.0))
 
     def backward(self, b):
         dy, x, c, sums = b.grad(self.y), b.buffer(self.x), self.channels, PartialSums(self.channels)
@@ -117,7 +130,16 @@ class BatchNorm(Normalization):
             self.input_grad(b, offset, slope)
 
 
-class MovingNorm(Normalization):
+class ConstantNorm(Normalization):
+    """Base: statistics that are constants of a pass."""
+
+    def backward(self, b):
+        nothing = np.zeros(self.channels, np.float32)
+        if b.wants_gradient(self.x):
+            self.input_grad(b, nothing, nothing)
+
+
+class MovingNorm(ConstantNorm):
     """Batch normalisation with the moving statistics, as constants: in inference, and where the layer is frozen.
 
     `foldable`: the layer before it may take it over (only in inference: there it has no gradients to compute).
@@ -133,25 +155,7 @@ class MovingNorm(Normalization):
         mean, variance = (v.value for v in self.moving)
         scale = np.zeros(self.channels, np.float32)
         b.prepare(_norm.MovingScale(b.value(self.gamma), variance, self.epsilon, scale))
-        self.normalize(b, mean, scale)
-
-    def backward(self, b):
-        nothing = np.zeros(self.channels, np.float32)
-        if b.wants_gradient(self.x):
-            self.input_grad(b, nothing, nothing)
-
-
-class Derived:
-    """An array that stands in for a weight of a layer."""
-
-    trainable = False
-
-    def __init__(self, value: np.ndarray):
-        self.value = value
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.value.shape
+        self.normalize(b, mean, scale, self.parameter(self.beta, 0.0))
 
 
 def can_fold(op: Operation | None) -> bool:
@@ -176,6 +180,22 @@ class Fold(Operation):
         mean, variance = (v.value for v in norm.moving)
         b.prepare(_norm.FoldNorm(self.kernel.value, b.value(self.bias), b.value(norm.gamma), b.value(norm.beta), mean,
                                  variance, norm.epsilon, kernel.value, bias.value))
+
+
+class Standardize(ConstantNorm):
+    """(x - mean) / deviation, or with `invert` x * deviation + mean; channel j takes these from place source[j]."""
+
+    name = "standardize"
+
+    def __init__(self, x, mean: Variable | Derived, variance: Variable | Derived, source: np.ndarray, invert: bool,
+                 layer=None):
+        super().__init__(x, None, None, 0.0, layer)
+        self.mean, self.variance, self.source, self.invert = mean, variance, source, invert
+
+    def forward(self, b):
+        arrays = tuple(np.zeros(self.channels, np.float32) for _ in range(3))
+        b.prepare(_norm.Standardize(self.mean.value, self.variance.value, self.source, arrays, self.invert))
+        self.normalize(b, *arrays)
 
 
 class SampleNorm(Normalization):
