@@ -224,62 +224,98 @@ INLINE vf deviation(const float *x, ptrdiff_t n, vf mean)
     return zero_unless(lane_numbers() < (int32_t)n, load_part(x, (int)n) - mean);
 }
 
-/* The mean of a row, corrected by that of the deviations from it, and 1 / sqrt(variance + epsilon). */
-INLINE vf row_moments(const float *x, ptrdiff_t c, float epsilon, vf *inverse)
+/* Rows whose reductions are computed side by side, as each is a long chain of dependent steps. */
+#define NORM_ROWS 4
+
+/* Of each row the mean, corrected by that of the deviations from it, and 1 / sqrt(variance + epsilon). */
+INLINE void row_moments(const float *x, ptrdiff_t c, float epsilon, vf *mean, vf *inverse, const int rows)
 {
     const float share = 1.0f / c;
-    vf sum = splat(0);
-    for (ptrdiff_t j = 0; j < c; j += VLEN) sum += load_upto(x + j, c - j);
-    const vf mean = sum_all(sum) * share;
-    vf rest = splat(0), squares = splat(0);
-    for (ptrdiff_t j = 0; j < c; j += VLEN) {
-        const vf d = deviation(x + j, c - j, mean);
-        rest += d;
-        squares += d * d;
+    vf rest[NORM_ROWS] = {{0}}, squares[NORM_ROWS] = {{0}};
+    UNROLL for (int r = 0; r < rows; r++) mean[r] = splat(0);
+    for (ptrdiff_t j = 0; j < c; j += VLEN)
+        UNROLL for (int r = 0; r < rows; r++) mean[r] += load_upto(x + r * c + j, c - j);
+    UNROLL for (int r = 0; r < rows; r++) mean[r] = sum_all(mean[r]) * share;
+    for (ptrdiff_t j = 0; j < c; j += VLEN)
+        UNROLL for (int r = 0; r < rows; r++) {
+            const vf d = deviation(x + r * c + j, c - j, mean[r]);
+            rest[r] += d;
+            squares[r] += d * d;
+        }
+    UNROLL for (int r = 0; r < rows; r++) {
+        const vf correction = sum_all(rest[r]) * share;
+        const vf variance = vmax(splat(0), sum_all(squares[r]) * share - correction * correction);
+        inverse[r] = 1.0f / vsqrt(variance + epsilon);
+        mean[r] += correction;
     }
-    const vf correction = sum_all(rest) * share;
-    const vf variance = vmax(splat(0), sum_all(squares) * share - correction * correction);
-    *inverse = 1.0f / vsqrt(variance + epsilon);
-    return mean + correction;
+}
+
+INLINE void layer_norm_rows(float *y, const float *x, ptrdiff_t c, const float *gamma, const float *beta,
+                            float epsilon, const int rows)
+{
+    vf mean[NORM_ROWS], inverse[NORM_ROWS];
+    row_moments(x, c, epsilon, mean, inverse, rows);
+    for (ptrdiff_t j = 0; j < c; j += VLEN) {
+        const vf g = load_upto(gamma + j, c - j), b = load_upto(beta + j, c - j);
+        UNROLL for (int r = 0; r < rows; r++) {
+            const vf xhat = (load_upto(x + r * c + j, c - j) - mean[r]) * inverse[r];
+            store_upto(y + r * c + j, xhat * g + b, c - j);
+        }
+    }
 }
 
 static void layer_norm(float *y, const float *x, ptrdiff_t rows, ptrdiff_t c, const float *gamma,
                        const float *beta, float epsilon)
 {
-    for (; rows > 0; rows--, x += c, y += c) {
-        vf inverse;
-        const vf mean = row_moments(x, c, epsilon, &inverse);
-        for (ptrdiff_t j = 0; j < c; j += VLEN) {
-            const vf xhat = (load_upto(x + j, c - j) - mean) * inverse;
-            store_upto(y + j, xhat * load_upto(gamma + j, c - j) + load_upto(beta + j, c - j), c - j);
+    for (; rows >= NORM_ROWS; rows -= NORM_ROWS, x += NORM_ROWS * c, y += NORM_ROWS * c)
+        layer_norm_rows(y, x, c, gamma, beta, epsilon, NORM_ROWS);
+    for (; rows > 0; rows--, x += c, y += c) layer_norm_rows(y, x, c, gamma, beta, epsilon, 1);
+}
+
+/* dx = (g - mean(g) - xhat * mean(g * xhat)) * inverse with g = dy * gamma. */
+INLINE void layer_norm_grad_rows(float *dx, float *dgamma, float *dbeta, const float *dy, const float *x, ptrdiff_t c,
+                                 const float *gamma, float epsilon, const int rows)
+{
+    vf mean[NORM_ROWS], inverse[NORM_ROWS], sum[NORM_ROWS] = {{0}}, product[NORM_ROWS] = {{0}};
+    row_moments(x, c, epsilon, mean, inverse, rows);
+    for (ptrdiff_t j = 0; j < c; j += VLEN) {
+        const vf scale = load_upto(gamma + j, c - j);
+        vf to_gamma = load_upto(dgamma + j, c - j), to_beta = load_upto(dbeta + j, c - j);
+        UNROLL for (int r = 0; r < rows; r++) {
+            const vf d = load_upto(dy + r * c + j, c - j);
+            const vf xhat = (load_upto(x + r * c + j, c - j) - mean[r]) * inverse[r];
+            to_gamma += d * xhat;
+            to_beta += d;
+            sum[r] += d * scale;
+            product[r] += d * scale * xhat;
+        }
+        store_upto(dgamma + j, to_gamma, c - j);
+        store_upto(dbeta + j, to_beta, c - j);
+    }
+    if (!dx) return;
+    UNROLL for (int r = 0; r < rows; r++) {
+        sum[r] = sum_all(sum[r]) * (1.0f / c);
+        product[r] = sum_all(product[r]) * (1.0f / c);
+    }
+    for (ptrdiff_t j = 0; j < c; j += VLEN) {
+        const vf scale = load_upto(gamma + j, c - j);
+        UNROLL for (int r = 0; r < rows; r++) {
+            const vf xhat = (load_upto(x + r * c + j, c - j) - mean[r]) * inverse[r];
+            const vf g = load_upto(dy + r * c + j, c - j) * scale;
+            store_upto(dx + r * c + j, (g - sum[r] - xhat * product[r]) * inverse[r], c - j);
         }
     }
 }
 
-/* dx = (g - mean(g) - xhat * mean(g * xhat)) * inverse with g = dy * gamma. */
 static void layer_norm_grad(float *dx, float *dgamma, float *dbeta, const float *dy, const float *x,
                             ptrdiff_t rows, ptrdiff_t c, const float *gamma, float epsilon)
 {
-    for (; rows > 0; rows--, x += c, dy += c) {
-        vf inverse, sum = splat(0), product = splat(0);
-        const vf mean = row_moments(x, c, epsilon, &inverse);
-        for (ptrdiff_t j = 0; j < c; j += VLEN) {
-            const vf d = load_upto(dy + j, c - j), g = d * load_upto(gamma + j, c - j);
-            const vf xhat = (load_upto(x + j, c - j) - mean) * inverse;
-            store_upto(dgamma + j, load_upto(dgamma + j, c - j) + d * xhat, c - j);
-            store_upto(dbeta + j, load_upto(dbeta + j, c - j) + d, c - j);
-            sum += g;
-            product += g * xhat;
-        }
-        if (!dx) continue;
-        const vf offset = sum_all(sum) * (1.0f / c), slope = sum_all(product) * (1.0f / c);
-        for (ptrdiff_t j = 0; j < c; j += VLEN) {
-            const vf g = load_upto(dy + j, c - j) * load_upto(gamma + j, c - j);
-            const vf xhat = (load_upto(x + j, c - j) - mean) * inverse;
-            store_upto(dx + j, (g - offset - xhat * slope) * inverse, c - j);
-        }
-        dx += c;
-    }
+    ptrdiff_t done = 0;
+    for (; done + NORM_ROWS <= rows; done += NORM_ROWS)
+        layer_norm_grad_rows(dx ? dx + done * c : dx, dgamma, dbeta, dy + done * c, x + done * c, c, gamma, epsilon,
+                             NORM_ROWS);
+    for (; done < rows; done++)
+        layer_norm_grad_rows(dx ? dx + done * c : dx, dgamma, dbeta, dy + done * c, x + done * c, c, gamma, epsilon, 1);
 }
 
 #define NORM_KERNELS {                     \
