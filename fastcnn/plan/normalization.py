@@ -87,7 +87,7 @@ class Normalization(Operation):
         """The step that writes y from per-channel arrays that are filled before it runs."""
         x, y = b.buffer(self.x), b.buffer(self.y)
         self.map = _norm.Channels(mean, scale, shift, self.clamp)
-        self.step(b, "normalise", lambda: [_norm.Normalize(x.tensor, y.tensor, self.map)], [x], [y])
+        self.step(b, "forward", lambda: [_norm.Normalize(x.tensor, y.tensor, self.map)], [x], [y])
 
     def input_grad(self, b, offset: np.ndarray, slope: np.ndarray) -> None:
         dy, x = b.grad(self.y), b.buffer(self.x)
@@ -108,8 +108,8 @@ class BatchNorm(Normalization):
     def forward(self, b):
         x, c, sums = b.buffer(self.x), self.channels, PartialSums(self.channels)
         mean, self.scale, self.inverse = np.zeros(c, np.float32), np.zeros(c, np.float32), np.zeros(c)
-        self.step(b, "moments", lambda: [_norm.Moments(x.tensor, sums())], [x], [], partial=sums)
-        self.step(b, "statistics", lambda: [_norm.BatchStatistics(
+        self.step(b, "forward", lambda: [_norm.Moments(x.tensor, sums())], [x], [], partial=sums)
+        self.step(b, "forward", lambda: [_norm.BatchStatistics(
             sums(), b.value(self.gamma), self.epsilon, mean, self.scale, self.inverse,
             tuple(v.value for v in self.moving), self.momentum)], [], [], pipelined=False)
         self.normalize(b, mean, self.scale, self.parameter(self.beta, 0.0))
@@ -118,7 +118,7 @@ class BatchNorm(Normalization):
         dy, x, c, sums = b.grad(self.y), b.buffer(self.x), self.channels, PartialSums(self.channels)
         offset, slope = np.zeros(c, np.float32), np.zeros(c, np.float32)
         gradients = b.partial_gradients(self.gamma, self.beta)
-        self.step(b, "gradient sums", lambda: [_norm.GradSums(dy.tensor, x.tensor, sums(), self.map)], [dy, x], [],
+        self.step(b, "weight gradient", lambda: [_norm.GradSums(dy.tensor, x.tensor, sums(), self.map)], [dy, x], [],
                   partial=sums)
 
         def make():
