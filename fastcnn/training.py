@@ -147,7 +147,8 @@ class Trainer:
         variables = self._own_store().variables
         if kind == "train":
             self._fill_slots()
-        key = (kind, n, weighted, _cpu.isa(), tuple(v.trainable for v in variables) if kind == "train" else None)
+        frozen = tuple(v.layer.trainable for v in variables) if kind in ("train", "predict_training") else None
+        key = (kind, n, weighted, _cpu.isa(), frozen)
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = self._make_plan(kind, n, weighted)

@@ -60,6 +60,8 @@ class Float64Training:
 
     def _forward(self, layer, x):
         w = [self.weights[v] for v in layer.variables]
+        if isinstance(layer, NORMS):
+            return self._normalize(layer, x)
         if isinstance(layer, layers.Conv2D):
             return reference.conv2d(x, *w, **_conv_words(layer))
         if isinstance(layer, layers.Dense):
@@ -78,6 +80,8 @@ class Float64Training:
     def _backward(self, layer, dz, x):
         """(dx, gradients of the layer's weights)."""
         w = [self.weights[v] for v in layer.variables]
+        if isinstance(layer, NORMS):
+            return self._normalize_grad(layer, dz, x)
         bias = [dz.sum(tuple(range(dz.ndim - 1)))] * (len(w) > 1)
         if isinstance(layer, layers.Conv2D):
             words = _conv_words(layer)
@@ -92,6 +96,44 @@ class Float64Training:
         if isinstance(layer, layers.GlobalAveragePooling2D):
             return reference.global_avg_pool2d_grad(dz, x.shape), []
         return dz.reshape(x.shape), []
+
+    def _scale(self, layer):
+        return self.weights[layer.gamma] if layer.scale else 1.0
+
+    def _normalize(self, layer, x):
+        """In training: a frozen batch normalisation uses its moving statistics, others renew them."""
+        gamma, beta = self._scale(layer), self.weights[layer.beta] if layer.center else 0.0
+        if not isinstance(layer, layers.BatchNormalization):
+            function, words = _sample_norm(layer)
+            return function(x, gamma, beta, **words)
+        moving = layer.moving_mean, layer.moving_variance
+        if not layer.trainable:
+            return reference.batch_norm(x, gamma, beta, *(self.weights[v] for v in moving), epsilon=layer.epsilon)
+        for v, new in zip(moving, reference.moments(x, range(x.ndim - 1)), strict=True):
+            self.weights[v] = reference.moving_average(self.weights[v], new.reshape(-1), layer.momentum)
+        return reference.batch_norm(x, gamma, beta, epsilon=layer.epsilon)
+
+    def _normalize_grad(self, layer, dz, x):
+        if not isinstance(layer, layers.BatchNormalization):
+            function, words = _sample_norm(layer, "_grad")
+        else:
+            function, words = reference.batch_norm_grad, {"epsilon": layer.epsilon}
+            if not layer.trainable:
+                words.update(mean=self.weights[layer.moving_mean], variance=self.weights[layer.moving_variance])
+        dx, dgamma, dbeta = function(dz, x, self._scale(layer), **words)
+        own = {layer.gamma: dgamma, layer.beta: dbeta}
+        return dx, [own.get(v) for v in layer.variables]
+
+
+NORMS = (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization)
+
+
+def _sample_norm(layer, suffix=""):
+    """The function of the reference, and its words."""
+    if isinstance(layer, layers.LayerNormalization):
+        return getattr(reference, f"layer_norm{suffix}"), {"axis": layer.axis, "epsilon": layer.epsilon}
+    groups = layer.beta.shape[0] if layer.groups == -1 else layer.groups
+    return getattr(reference, f"group_norm{suffix}"), {"groups": groups, "epsilon": layer.epsilon}
 
 
 def _conv_words(layer) -> dict[str, Any]:

@@ -75,6 +75,10 @@ def others(rng):
         yield "activation_grad", (x[::-1], x, name), {}
     for name in SOFTMAXES:
         yield f"{name}_grad", (x[::-1], x), {}
+    moments = {"mean": pooled[0], "variance": pooled[1] ** 2}
+    for name, words in (("batch_norm", {}), ("batch_norm", moments), ("layer_norm", {}), ("group_norm", {"groups": 4})):
+        yield name, (x, pooled[0], pooled[1]), words
+        yield f"{name}_grad", (x[::-1], x, pooled[0]), words
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +93,8 @@ def results(calls):
 
 def assert_same_bits(calls, got, want):
     for (name, _, words), a, b in zip(calls, got, want, strict=True):
-        assert a.tobytes() == b.tobytes(), f"{name} {words} differs"
+        a, b = ([array.tobytes() for array in (r if isinstance(r, tuple) else [r])] for r in (a, b))
+        assert a == b, f"{name} {words} differs"
 
 
 @pytest.fixture

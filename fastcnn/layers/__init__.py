@@ -11,6 +11,7 @@ from fastcnn.layers.conv3d import Conv3D
 from fastcnn.layers.conv_transpose import Conv2DTranspose
 from fastcnn.layers.core import Dense, Flatten, Input, InputLayer, Reshape
 from fastcnn.layers.merging import Add, Average, Concatenate, Maximum, Minimum, Multiply, Subtract
+from fastcnn.layers.normalization import BatchNormalization, GroupNormalization, LayerNormalization
 from fastcnn.layers.pooling import (
     AveragePooling1D,
     AveragePooling2D,
@@ -38,7 +39,7 @@ from fastcnn.layers.pooling import (
     MaxPooling3D,
     MinPooling2D,
 )
-from fastcnn.layers.preprocessing import Rescaling
+from fastcnn.layers.preprocessing import Normalization, Rescaling
 from fastcnn.layers.regularization import Dropout, SpatialDropout2D
 from fastcnn.layers.reshaping import Cropping2D, Permute, ZeroPadding1D, ZeroPadding2D
 from fastcnn.layers.separable import SeparableConv1D, SeparableConv2D
@@ -55,6 +56,7 @@ __all__ = [
     "AvgPool1D",
     "AvgPool2D",
     "AvgPool3D",
+    "BatchNormalization",
     "Concatenate",
     "Conv1D",
     "Conv2D",
@@ -79,9 +81,11 @@ __all__ = [
     "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
+    "GroupNormalization",
     "Input",
     "InputLayer",
     "Layer",
+    "LayerNormalization",
     "LeakyReLU",
     "MaxPool1D",
     "MaxPool2D",
@@ -93,6 +97,7 @@ __all__ = [
     "MinPooling2D",
     "Minimum",
     "Multiply",
+    "Normalization",
     "PReLU",
     "Permute",
     "ReLU",

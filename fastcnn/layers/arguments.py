@@ -31,6 +31,16 @@ def flag(value: Any, what: str, where: str) -> bool:
     return bool(value)
 
 
+def axis_number(axis: Any, where: str) -> int:
+    """`axis` as an int; TypeError for anything else."""
+    try:
+        if not isinstance(axis, (bool, np.bool_)):
+            return operator.index(axis)
+    except TypeError:
+        pass
+    raise TypeError(f"{where}: axis must be a whole number, got {axis!r}; use -1, the last axis")
+
+
 def sample_shape(shape: Any, what: str, where: str) -> tuple[int, ...]:
     """The shape of one sample, without the batch axis, as a tuple of positive ints.
 

@@ -41,6 +41,14 @@ from fastcnn.ops.convolution import (
     convolve2d,
 )
 from fastcnn.ops.dense import dense, dense_input_grad, dense_weight_grad
+from fastcnn.ops.normalization import (
+    batch_norm,
+    batch_norm_grad,
+    group_norm,
+    group_norm_grad,
+    layer_norm,
+    layer_norm_grad,
+)
 from fastcnn.ops.pooling import (
     avg_pool2d,
     avg_pool2d_grad,
@@ -81,6 +89,8 @@ __all__ = [
     "avg_pool2d_grad",
     "avg_pool3d",
     "avg_pool3d_grad",
+    "batch_norm",
+    "batch_norm_grad",
     "conv1d",
     "conv1d_input_grad",
     "conv1d_weight_grad",
@@ -103,8 +113,12 @@ __all__ = [
     "global_avg_pool2d_grad",
     "global_max_pool2d",
     "global_max_pool2d_grad",
+    "group_norm",
+    "group_norm_grad",
     "hard_sigmoid",
     "hard_swish",
+    "layer_norm",
+    "layer_norm_grad",
     "leaky_relu",
     "linear",
     "log_softmax",

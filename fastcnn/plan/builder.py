@@ -124,7 +124,7 @@ class Step:
     buffers: list[Buffer]
     pipelined: bool
     weight_bytes: int
-    partial: PartialGradient | None
+    partial: Any  # with `bytes` per group of images and `rows`, the groups: PartialGradient, or sums of an operation
     layer: Any
     python: Callable[[], None] | None = None
 
@@ -168,6 +168,7 @@ class Builder:
         self.steps: list[Step] = []
         self.deferred: list[Step] = []
         self.origins: dict[Op, Step] = {}  # for profiles: which step an op came from
+        self.preparations: list[Op] = []
         self.packs: list[PackWeights] = []
         self.weight_bytes = 0  # of packed weights and partial gradients
         self.buffers: dict[Value, Buffer] = {}
@@ -287,6 +288,10 @@ class Builder:
 
     # -- weights
 
+    def prepare(self, op: Op) -> None:
+        """Run `op`, which computes from weights alone, whenever these have changed, before weights are packed."""
+        self.preparations.append(op)
+
     def weights(self, variable, shape, op, make, pack: bool):
         """A function that gives the Weights; packed ones are filled by a step at the start of the program."""
         array = variable.value.reshape(shape)
@@ -350,13 +355,16 @@ class Builder:
         return drafts
 
     def size_chunks(self, draft: StageDraft) -> None:
-        """How many images a thread takes at once, and how many share a partial gradient."""
+        """How many images a thread takes at once, and how many share a row of partial sums."""
         touched = {buffer.root for step in draft.steps for buffer in step.buffers}
         image_bytes = sum(buffer.image_bytes for buffer in touched)
         partial = sum(step.partial.bytes for step in draft.steps if step.partial)
         groups = min(self.n, MAX_GROUPS, max(1, PARTIAL_BYTES // partial) if partial else MAX_GROUPS)
         draft.group = -(-self.n // groups)
         draft.chunk = max(1, min(draft.group, CHUNK_BYTES // max(1, image_bytes)))
+        for step in draft.steps:
+            if step.partial is not None:
+                step.partial.rows = -(-self.n // draft.group)
 
     def assign_memory(self, drafts: Sequence[StageDraft]) -> tuple[int, int]:
         """Place every buffer; (bytes of the batch's memory, bytes of each thread's local memory)."""
@@ -390,12 +398,8 @@ class Builder:
             return Block(size, 0, stages)
         return Block(size, min(buffer.stages), max(buffer.stages))
 
-    def assign_gradients(self, drafts: Sequence[StageDraft]) -> list[Op]:
+    def assign_gradients(self) -> list[Op]:
         """Give every weight-gradient step its rows of partial sums; the ops that add the rows up."""
-        for draft in drafts:
-            for step in draft.steps:
-                if step.partial is not None:
-                    step.partial.rows = -(-self.n // draft.group)
         shares = defaultdict(list)
         for partial in self.partials:
             for variable in partial.variables:

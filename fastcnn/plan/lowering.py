@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastcnn.graph import Graph
+from fastcnn.plan.normalization import Fold, MovingNorm, can_fold
 from fastcnn.plan.operations import Activation, MaxPool, Operation, Python, Value
 
 
@@ -41,7 +42,8 @@ def lower(graph: Graph, training: bool) -> tuple[list[Operation], list[Value], l
 
 
 def fuse(ops: Sequence[Operation], outputs: Sequence[Value]) -> list[Operation]:
-    """Let convolutions and dense layers take over a ReLU or max-pooling that is the only reader of their result."""
+    """Let convolutions and dense layers take over what alone reads their result: a ReLU, a max-pooling, and in
+    inference a batch normalisation; others a ReLU if they can."""
     kept: list[Operation] = []
     for op in ops:
         before = op.inputs[0].producer if op.inputs else None
@@ -49,6 +51,8 @@ def fuse(ops: Sequence[Operation], outputs: Sequence[Value]) -> list[Operation]:
         absorbed = alone and (
             (isinstance(op, Activation) and hasattr(before, "absorb_activation") and before.absorb_activation(op))
             or (isinstance(op, MaxPool) and hasattr(before, "absorb_pool") and before.absorb_pool(op)))
-        if not absorbed:
+        if alone and isinstance(op, MovingNorm) and op.foldable and can_fold(before):
+            kept.append(Fold(op, before))
+        elif not absorbed:
             kept.append(op)
     return kept

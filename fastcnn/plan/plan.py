@@ -74,9 +74,9 @@ class Plan:
     def _compile(self, b: Builder, train: bool) -> None:
         drafts = b.draft_stages()
         self.activation_bytes, local = b.assign_memory(drafts)
-        sums = b.assign_gradients(drafts) if train else []
+        sums = b.assign_gradients() if train else []
         self.steps = [(step.name, step.layer) for draft in drafts for step in draft.steps]
-        segments: list[Any] = [stages_of(b.packs)]
+        segments: list[Any] = [stages_of(b.preparations) + stages_of(b.packs)]
         self.pack_stages = len(segments[0])
         for draft, stages in zip(drafts, b.finish(drafts), strict=True):
             if draft.python:

@@ -17,6 +17,7 @@
 #include "fc_eltwise.h"
 #include "fc_loss.h"
 #include "fc_merge.h"
+#include "fc_norm.h"
 #include "fc_optim.h"
 #include "fc_probe.h"
 #include "fc_resize.h"
@@ -84,6 +85,7 @@ typedef struct fc_kernels {
     fc_merge_kernels merge;
     fc_resize_kernels resize;
     fc_loss_kernels loss;
+    fc_norm_kernels norm;
     fc_optim_kernels optim;
     fc_probe_kernels probe;
 } fc_kernels;

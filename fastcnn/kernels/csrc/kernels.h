@@ -8,6 +8,7 @@
 #include "merge.h"
 #include "resize.h"
 #include "loss.h"
+#include "norm.h"
 #include "optim.h"
 #include "probe.h"
 
@@ -32,6 +33,7 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .merge = MERGE_KERNELS,
     .resize = RESIZE_KERNELS,
     .loss = LOSS_KERNELS,
+    .norm = NORM_KERNELS,
     .optim = OPTIM_KERNELS,
     .probe = {fma_loop},
 };

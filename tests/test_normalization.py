@@ -1,0 +1,606 @@
+"""Normalisation layers and operations: against float64, Keras and their definitions, in training and in inference."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import fastcnn as fc
+from fastcnn import layers as L  # noqa: N812
+from fastcnn import losses, ops, optimizers, reference
+from fastcnn.kernels import _cpu
+from fastcnn.plan.lowering import lower
+from tests import float64_training as float64
+from tests.test_training import NumpyAdd
+
+SPARSE = "sparse_categorical_crossentropy"
+EPSILON = 1e-3
+
+
+@pytest.fixture(autouse=True)
+def same_start():
+    """Every test draws the same weights; the number of threads comes back."""
+    threads = _cpu.get_num_threads()
+    fc.seed(0)
+    yield
+    _cpu.set_num_threads(threads)
+
+
+def redraw(model, rng) -> None:
+    """Weights for which no term of a formula drops out."""
+    for v in model.weights:
+        positive = v.name in ("gamma", "moving_variance")
+        v.assign(rng.uniform(0.5, 1.5, v.shape) if positive else rng.normal(0, 0.4, v.shape))
+
+
+def batch_net(**words) -> fc.Sequential:
+    """Batch normalisation of images and of samples, with every kind of activation after it."""
+    same = {"padding": "same", "use_bias": False}
+    return fc.Sequential([
+        L.Conv2D(8, 3, input_shape=(8, 9, 3), **same), L.BatchNormalization(), L.Activation("relu"), L.MaxPooling2D(2),
+        L.Conv2D(6, 3, groups=2, **same), L.BatchNormalization(scale=False, **words), L.Activation("tanh"),
+        L.Conv2D(17, 1, use_bias=False), L.BatchNormalization(momentum=0.5, center=False), L.Activation("relu6"),
+        L.GlobalAveragePooling2D(), L.BatchNormalization(epsilon=0.1),
+        L.Dense(7, use_bias=False), L.BatchNormalization(), L.Dense(5, activation="softmax"),
+    ])  # fmt: skip
+
+
+def sample_net() -> fc.Sequential:
+    return fc.Sequential([
+        L.Conv2D(8, 3, input_shape=(8, 9, 3)), L.GroupNormalization(4), L.Activation("relu"),
+        L.Conv2D(6, 3, padding="same"), L.LayerNormalization(scale=False), L.GroupNormalization(-1),
+        L.LayerNormalization(axis=[1, 2, 3], epsilon=0.01), L.Conv2D(6, 2), L.LayerNormalization(axis=[-1, -2]),
+        L.Flatten(), L.Dense(5, activation="softmax"),
+    ])  # fmt: skip
+
+
+def data(rng, n=23, shape=(8, 9, 3), classes=5):
+    return rng.normal(1, 1, (n, *shape)).astype(np.float32), rng.integers(0, classes, n)
+
+
+def bits(model) -> bytes:
+    return b"".join(w.tobytes() for w in model.get_weights())
+
+
+# ------------------------------------------------------------------------------------------ whole training runs
+
+
+@pytest.mark.parametrize("make", [batch_net, sample_net])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_ten_steps_follow_float64(make, threads, rng):
+    """Losses, weights and moving statistics, with two sizes of batches."""
+    fc.set_num_threads(threads)
+    model, (x, y) = make(), data(rng)
+    redraw(model, rng)
+    model.compile(optimizers.SGD(0.05, momentum=0.9), SPARSE)
+    want = float64.Float64Training(model, "softmax")
+    update = float64.Sgd(learning_rate=0.05, momentum=0.9)
+    for step in range(10):
+        rows = slice(0, 23 if step % 2 else 16)
+        expected = want.step(x[rows], y[rows], update)
+        assert model.train_on_batch(x[rows], y[rows]) == pytest.approx(expected, rel=2e-5)
+    for v in model.weights:
+        np.testing.assert_allclose(v.value, want.weights[v], rtol=1e-4, atol=2e-5, err_msg=v.path)
+
+
+@pytest.mark.parametrize("frozen", [1, 4, 7])
+def test_a_frozen_layer_trains_as_a_constant_map(frozen, rng):
+    model, (x, y) = batch_net(), data(rng)
+    redraw(model, rng)
+    layer = model.layers[[1, 5, 8][[1, 4, 7].index(frozen)]]
+    assert isinstance(layer, L.BatchNormalization)
+    layer.trainable = False
+    before = layer.get_weights()
+    model.compile(optimizers.SGD(0.05), SPARSE)
+    want = float64.Float64Training(model, "softmax")
+    for _ in range(4):
+        expected = want.step(x, y, float64.Sgd(learning_rate=0.05))
+        assert model.train_on_batch(x, y) == pytest.approx(expected, rel=2e-5)
+    for old, new in zip(before, layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+# Keras 3.15 with TensorFlow 2.21: losses of ten Adam steps, the loss after them in inference, a sample's prediction.
+KERAS = {
+    "batch": ([1.44337, 1.39369, 1.3508, 1.31277, 1.28035, 1.24974, 1.22079, 1.19335, 1.16584, 1.13789], 1.23016,
+              [0.76958, 0.0206902, -0.301603, -1.10544]),
+    "others": ([3.60229, 2.08465, 1.04839, 0.460872, 0.177474, 0.0592401, 0.0272573, 0.0168206, 0.012068, 0.00945641],
+               0.00782415, [-4.71017, 2.6521, -6.82949, -4.38854]),
+}  # fmt: skip
+
+
+def keras_net(kind):
+    """The network and data whose training Keras was asked for."""
+    same = {"padding": "same", "use_bias": False}
+    body = [
+        L.Conv2D(8, 3, **same), L.BatchNormalization(), L.ReLU(), L.MaxPooling2D(2),
+        L.DepthwiseConv2D(3, **same), L.BatchNormalization(momentum=0.9, scale=False), L.ReLU(6),
+        L.Conv2D(6, 1, use_bias=False), L.BatchNormalization(momentum=0.5, center=False, epsilon=0.01),
+        L.GlobalAveragePooling2D(),
+    ] if kind == "batch" else [
+        L.Conv2D(8, 3), L.GroupNormalization(4), L.ReLU(), L.Conv2D(6, 3), L.LayerNormalization(),
+        L.Activation("tanh"), L.GroupNormalization(-1, scale=False), L.LayerNormalization(axis=[1, 2, 3]), L.Flatten(),
+    ]  # fmt: skip
+    model = fc.Sequential([L.Input((8, 9, 3)), *body, L.Dense(4)])
+    rng = np.random.default_rng(7)
+    x, y = rng.normal(1, 1, (20, 8, 9, 3)), rng.integers(0, 4, 20)
+    for v in model.weights:
+        if v.name in ("moving_mean", "moving_variance"):
+            continue
+        level, spread = {"kernel": (0, 0.3), "gamma": (1, 0.2)}.get(v.name, (0, 0.2))
+        v.assign(rng.normal(level, spread, v.shape))
+    return model, x, y
+
+
+@pytest.mark.parametrize("kind", KERAS)
+def test_ten_adam_steps_follow_keras(kind):
+    curve, after, prediction = KERAS[kind]
+    model, x, y = keras_net(kind)
+    model.compile(optimizers.Adam(0.01), losses.SparseCategoricalCrossentropy(from_logits=True))
+    assert [model.train_on_batch(x, y) for _ in range(10)] == pytest.approx(curve, rel=1e-3)
+    assert model.test_on_batch(x, y) == pytest.approx(after, rel=1e-3)
+    assert model.predict(x)[0] == pytest.approx(prediction, rel=1e-3)
+
+
+# ------------------------------------------------------------------------------------------ gradients of graphs
+
+
+def assert_gradient(model, x, y):
+    """The slope of the training loss along a random direction, for each trainable weight on its own."""
+    rng = np.random.default_rng(1)
+    model.compile(optimizers.SGD(1.0), "mse")
+    before = model.get_weights()
+    model.train_on_batch(x, y)
+    after = model.get_weights()
+
+    def loss(weights):
+        model.set_weights(weights)
+        return ((np.asarray(model(x, training=True), np.float64) - y) ** 2).mean()
+
+    for i, v in enumerate(model.weights):
+        if not v.trainable:
+            continue
+        g = before[i].astype(np.float64) - after[i]
+        direction = g / np.linalg.norm(g) + 0.5 * rng.standard_normal(g.shape) / np.sqrt(g.size)
+        step = 2e-3 * max(1.0, np.linalg.norm(before[i])) / np.linalg.norm(direction)
+        sides = [loss([*before[:i], before[i] + s * step * direction, *before[i + 1 :]]) for s in (1, -1)]
+        assert (sides[0] - sides[1]) / (2 * step) == pytest.approx((g * direction).sum(), rel=2e-2), v.path
+
+
+def shared(make):
+    """One normalisation at two places, with other statistics at each, and read by two layers."""
+    x, norm = fc.Input((6, 5, 4)), make()
+    a = norm(L.Conv2D(4, 3, padding="same", use_bias=False)(x))
+    b = norm(L.Activation("tanh")(a))
+    return fc.Model(x, L.Dense(3)(L.Flatten()(NumpyAdd()([a, b]))))
+
+
+def first_layer(make):
+    """The input needs no gradient."""
+    x = fc.Input((6, 5, 4))
+    return fc.Model(x, L.Dense(3)(L.Flatten()(L.Activation("tanh")(make()(x)))))
+
+
+@pytest.mark.parametrize("make", [L.BatchNormalization, L.LayerNormalization, lambda: L.GroupNormalization(2),
+                                  lambda: L.LayerNormalization([2, 3])])  # fmt: skip
+@pytest.mark.parametrize("graph", [shared, first_layer])
+def test_gradients_of_graphs(graph, make, rng):
+    model = graph(make)
+    redraw(model, rng)
+    assert_gradient(model, rng.normal(size=(7, 6, 5, 4)), rng.normal(size=(7, 3)))
+
+
+def test_a_shared_layer_moves_its_statistics_at_each_place(rng):
+    model = shared(lambda: L.BatchNormalization(momentum=0.5))
+    x = rng.normal(size=(7, 6, 5, 4)).astype(np.float32)
+    norm = next(layer for layer in model.layers if isinstance(layer, L.BatchNormalization))
+    conv = model.layers[0]
+    a = conv(x)
+    first = reference.batch_norm(a)
+    model(x, training=True)
+    mean = 0.25 * a.mean((0, 1, 2)) + 0.5 * np.tanh(first).mean((0, 1, 2))
+    variance = 0.25 + 0.25 * a.var((0, 1, 2)) + 0.5 * np.tanh(first).var((0, 1, 2))
+    np.testing.assert_allclose(norm.moving_mean.value, mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(norm.moving_variance.value, variance, rtol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------ moving statistics
+
+
+def one_norm(**words):
+    return fc.Sequential([L.BatchNormalization(input_shape=(4, 3), **words), L.Flatten(), L.Dense(2)])
+
+
+def moved(model, batches, momentum):
+    """What the moving statistics should be after these batches."""
+    mean, variance = model.get_weights()[2:4]
+    for x in batches:
+        mean = momentum * mean + (1 - momentum) * x.mean((0, 1))
+        variance = momentum * variance + (1 - momentum) * x.var((0, 1))
+    return mean, variance
+
+
+def test_who_moves_the_statistics(rng):
+    x, y = rng.normal(3, 2, (10, 4, 3)), rng.normal(size=(10, 2))
+    model = one_norm(momentum=0.8)
+    model.compile("sgd", "mse")
+
+    def unchanged(call):
+        before = bits(model)
+        call()
+        return bits(model) == before
+
+    assert unchanged(lambda: model.predict(x)) and unchanged(lambda: model(x))
+    assert unchanged(lambda: model.evaluate(x, y, verbose=0)) and unchanged(lambda: model.test_on_batch(x, y))
+    for call, batches in (
+        (lambda: model.train_on_batch(x, y), [x]),
+        (lambda: model(x, training=True), [x]),
+        (lambda: model.fit(x, y, batch_size=4, shuffle=False, epochs=2, verbose=0), [x[:4], x[4:8], x[8:]] * 2),
+        (lambda: model.layers[0](x, training=True), [x]),
+    ):
+        wanted = moved(model, batches, 0.8)
+        call()
+        np.testing.assert_allclose(model.get_weights()[2:4], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_order_of_weights():
+    model = one_norm()
+    assert [v.name for v in model.layers[0].weights] == ["gamma", "beta", "moving_mean", "moving_variance"]
+    assert [v.name for v in model.layers[0].trainable_weights] == ["gamma", "beta"]
+    assert [w.tolist() for w in model.layers[0].get_weights()] == [[1] * 3, [0] * 3, [0] * 3, [1] * 3]
+
+
+@pytest.mark.parametrize("words", [{}, {"center": False, "scale": False}])
+def test_freezing_and_thawing_takes_effect_at_once(words, rng):
+    """Also for the layer's own call, and when it has no weights that could be trained."""
+    x = rng.normal(3, 2, (10, 4, 3)).astype(np.float32)
+    model = one_norm(**words)
+    norm = model.layers[0]
+    training, inference = reference.batch_norm(x), x / np.sqrt(1 + EPSILON)
+    for frozen in (False, True, False, True):
+        norm.trainable = not frozen
+        norm.moving_mean.assign(np.zeros(3))
+        norm.moving_variance.assign(np.ones(3))
+        wanted = inference if frozen else training
+        np.testing.assert_allclose(norm(x, training=True), wanted, rtol=1e-4, atol=1e-5)
+        assert norm.moving_mean.value.any() == (not frozen)
+        norm.moving_mean.assign(np.zeros(3))
+        norm.moving_variance.assign(np.ones(3))
+        flat = wanted.reshape(10, -1)
+        np.testing.assert_allclose(model(x, training=True), flat @ model.layers[2].kernel.value, atol=1e-4)
+
+
+def test_a_batch_of_one_sample():
+    """A channel with one value has no variance: only beta remains."""
+    model = fc.Sequential([L.BatchNormalization(input_shape=(3,), beta_initializer="ones")])
+    np.testing.assert_array_equal(model(np.array([[5.0, -3.0, 0.0]]), training=True), np.ones((1, 3)))
+
+
+# ------------------------------------------------------------------------------------------ inference
+
+
+def names(model):
+    return [op.name for op in lower(model.graph, False)[0]]
+
+
+def inference(model, x):
+    """Layer by layer, in float64."""
+    values = {model.graph.inputs[0]: np.asarray(x, np.float64)}
+    for node in model.graph.nodes:
+        layer, (x, *others) = node.layer, [values[t] for t in node.inputs]
+        if isinstance(layer, L.BatchNormalization):
+            gamma = layer.gamma.value if layer.scale else 1.0
+            beta = layer.beta.value if layer.center else 0.0
+            moving = layer.moving_mean.value, layer.moving_variance.value
+            x = reference.batch_norm(x, gamma, beta, *moving, epsilon=layer.epsilon)
+        elif isinstance(layer, NumpyAdd):
+            x = x + others[0]
+        else:
+            x = np.asarray(layer(x), np.float64)
+        values[node.outputs[0]] = x
+    return values[model.graph.outputs[0]]
+
+
+def folded_net():
+    model = fc.Sequential([
+        L.Conv2D(8, 3, padding="same", input_shape=(8, 9, 4)), L.BatchNormalization(), L.ReLU(), L.MaxPooling2D(2),
+        L.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False), L.BatchNormalization(scale=False), L.ReLU(6),
+        L.Conv2D(32, 1, groups=4, use_bias=False), L.BatchNormalization(center=False), L.Activation("tanh"),
+        L.Flatten(), L.Dense(130), L.BatchNormalization(scale=False, center=False), L.ReLU(), L.Dense(3),
+    ])  # fmt: skip
+    kinds = ["conv", "fold_norm", "depthwise", "fold_norm", "conv", "fold_norm", "activation", "reshape", "conv",
+             "fold_norm", "conv"]  # fmt: skip
+    return model, kinds
+
+
+def kept_net():
+    """Normalisations that no layer can take over: after an activation, a pooling, the input, and where two read x."""
+    x = fc.Input((8, 9, 4))
+    a = L.BatchNormalization()(L.Conv2D(8, 3, activation="relu")(x))
+    a = L.ReLU()(L.BatchNormalization()(L.MaxPooling2D()(L.Conv2D(8, 3)(a))))
+    b = L.Conv2D(5, 1)(L.BatchNormalization()(a))
+    a = NumpyAdd()([L.BatchNormalization()(b), b])
+    kinds = ["conv", "moving_norm", "conv", "moving_norm", "moving_norm", "conv", "moving_norm", "python"]
+    return fc.Model(x, a), kinds
+
+
+@pytest.mark.parametrize("make", [folded_net, kept_net])
+def test_inference(make, machine_threads, rng):
+    model, kinds = make()
+    redraw(model, rng)
+    x = rng.normal(size=(9, 8, 9, 4)).astype(np.float32)
+    assert names(model) == kinds
+    before = bits(model)
+    for _ in range(2):  # the second time with other weights, which the folded ones must follow
+        wanted = inference(model, x)
+        np.testing.assert_allclose(model.predict(x), wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+        model.set_weights([w * 1.25 for w in model.get_weights()])
+    model.set_weights([w / 1.25**2 for w in model.get_weights()])
+    np.testing.assert_allclose(np.frombuffer(bits(model), np.float32), np.frombuffer(before, np.float32), rtol=1e-6)
+
+
+@pytest.fixture(params=[1, 3])
+def machine_threads(request, isa):
+    """Each instruction set, on one thread and on three."""
+    fc.set_num_threads(request.param)
+
+
+def test_an_output_before_the_normalisation_is_not_folded(rng):
+    x = fc.Input((5, 5, 2))
+    conv = L.Conv2D(3, 3)(x)
+    model = fc.Model(x, [conv, L.BatchNormalization()(conv)])
+    assert names(model) == ["conv", "moving_norm"]
+    bare, normal = model.predict(rng.normal(size=(4, 5, 5, 2)))
+    np.testing.assert_allclose(normal, bare / np.sqrt(1 + EPSILON), rtol=1e-5)
+
+
+def test_one_convolution_with_two_normalisations(rng):
+    """Each place has folded weights of its own."""
+    x, conv = fc.Input((5, 5, 2)), L.Conv2D(2, 3, padding="same")
+    model = fc.Model(x, L.BatchNormalization()(conv(L.BatchNormalization()(conv(x)))))
+    redraw(model, rng)
+    data = rng.normal(size=(4, 5, 5, 2)).astype(np.float32)
+    np.testing.assert_allclose(model.predict(data), inference(model, data), rtol=1e-4, atol=1e-5)
+
+
+def test_training_after_folding_changes_predictions(rng):
+    model, (x, y) = batch_net(), data(rng)
+    model.compile("adam", SPARSE)
+    before = model.predict(x)
+    model.fit(x, y, batch_size=8, verbose=0)
+    copy = batch_net()
+    copy.set_weights(model.get_weights())
+    assert not np.array_equal(model.predict(x), before)
+    np.testing.assert_array_equal(model.predict(x), copy.predict(x))
+
+
+# ------------------------------------------------------------------------------------------ bits, memory, files
+
+
+def trained(threads, make):
+    fc.set_num_threads(threads)
+    fc.seed(3)
+    rng = np.random.default_rng(4)
+    model, (x, y) = make(), data(rng, 70)
+    model.compile("adam", SPARSE, metrics=["accuracy"])
+    history = model.fit(x, y, batch_size=32, epochs=2, verbose=0).history
+    return bits(model) + repr(history).encode() + model.predict(x).tobytes()
+
+
+@pytest.mark.parametrize("make", [batch_net, sample_net])
+def test_threads_do_not_change_a_bit(make):
+    assert len({trained(threads, make) for threads in (1, 2, 3, 4)}) == 1
+
+
+@pytest.mark.parametrize("make", [batch_net, sample_net])
+def test_a_resumed_training_has_the_same_bits(make, tmp_path, rng):
+    model, (x, y) = make(), data(rng)
+    model.compile("adam", SPARSE)
+    model.fit(x, y, batch_size=8, epochs=2, verbose=0, shuffle=False)
+    model.save(tmp_path / "half.safetensors")
+    again = fc.load_model(tmp_path / "half.safetensors")
+    assert bits(again) == bits(model)
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+    for one in (model, again):
+        one.fit(x, y, batch_size=8, epochs=1, verbose=0, shuffle=False)
+    assert bits(again) == bits(model)
+
+
+def test_a_steady_step_allocates_nothing(rng):
+    model, (x, y) = batch_net(), data(rng)
+    model.compile("sgd", SPARSE)
+    for _ in range(3):
+        model.train_on_batch(x, y)
+    plan = model._plan("train", 23)
+    plan.run()
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            plan.run()
+        _, peak = tracemalloc.get_traced_memory()
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < 3000 and peak < 5000
+    finally:
+        tracemalloc.stop()
+
+
+def test_regularizers_of_gamma_and_beta(rng):
+    """The gradient of l2 is 2 * 0.1 * w, at a learning rate of 1."""
+    model = one_norm(gamma_regularizer=fc.regularizers.L2(0.1), beta_initializer="ones")
+    x, y = rng.normal(size=(6, 4, 3)), rng.normal(size=(6, 2))
+    steps = []
+    for factor in (0.1, 0.0):
+        model.layers[0].gamma.regularizer = fc.regularizers.L2(factor)
+        weights = model.get_weights()
+        model.compile(optimizers.SGD(1.0), "mse")
+        model.train_on_batch(x, y)
+        steps.append(model.layers[0].gamma.value - weights[0])
+        model.set_weights(weights)
+    np.testing.assert_allclose(steps[0] - steps[1], -0.2 * np.ones(3), rtol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------ Normalization
+
+
+AXES = [-1, 3, None, (1, 2, 3), 1, [1, -1], 2]
+
+
+def axes_of(axis):
+    kept = [] if axis is None else [a % 4 for a in np.atleast_1d(axis)]
+    return tuple(a for a in range(4) if a not in kept)
+
+
+@pytest.mark.parametrize("axis", AXES, ids=str)
+def test_adapt(axis, rng):
+    x = rng.normal(100, 7, (50, 6, 5, 3))
+    x[:, 0, 0] = 4.0  # without variance for some axes
+    layer = L.Normalization(axis)
+    layer.adapt(x)
+    others = axes_of(axis)
+    mean, variance = x.mean(others, keepdims=True), x.var(others, keepdims=True)
+    want = (x - mean) / np.maximum(np.sqrt(variance), 1e-7)
+    np.testing.assert_allclose(layer(x), want, atol=1e-4 if variance.min() else 2e-3)
+    for got, value in zip(layer.get_weights(), (mean, variance), strict=True):
+        np.testing.assert_allclose(got.ravel(), value.ravel(), rtol=1e-6, atol=1e-12)
+    assert layer.trainable_weights == []
+    words = {"axis": axis, "mean": np.squeeze(mean, others), "variance": np.squeeze(variance, others)}
+    back = L.Normalization(invert=True, **words)
+    np.testing.assert_allclose(back(layer(x)), x, rtol=1e-5)
+    np.testing.assert_allclose(L.Normalization(**words)(x), layer(x), atol=1e-6)
+    assert back.weights == []
+
+
+def test_adapt_takes_batches_and_starts_anew(rng):
+    x = rng.integers(0, 255, (2500, 4), dtype=np.uint8)
+    layer, again = L.Normalization(), L.Normalization()
+    layer.adapt(rng.normal(size=(10, 4)))
+    layer.adapt(x)
+    again.adapt(fc.data.Dataset(x, np.zeros(2500), batch_size=37))
+    for got, one, value in zip(layer.get_weights(), again.get_weights(), (x.mean(0), x.var(0)), strict=True):
+        np.testing.assert_allclose(got, value, rtol=1e-6)
+        np.testing.assert_allclose(one, value, rtol=1e-6)
+    assert layer.get_weights()[0].dtype == np.float32
+
+
+def test_normalization_in_a_model(tmp_path, rng):
+    """Adapted after the model was built and used; kept in its file; passed by gradients."""
+    layer = L.Normalization(axis=[1, 3])
+    model = fc.Sequential([L.Input((6, 5, 3)), L.Conv2D(3, 1, padding="same"), layer, L.Flatten(), L.Dense(2)])
+    x, y = rng.normal(2, 3, (20, 6, 5, 3)).astype(np.float32), rng.normal(size=(20, 2))
+    before = model.predict(x)
+    layer.adapt(model.layers[0](x))
+    assert not np.allclose(model.predict(x), before)
+    z = model.layers[0](x)
+    standard = (z - z.mean((0, 2), keepdims=True)) / z.std((0, 2), keepdims=True)
+    np.testing.assert_allclose(model.predict(x), model.layers[3](standard.reshape(20, -1)), rtol=1e-4, atol=1e-4)
+    assert_gradient(model, x, y)
+    model.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(fc.load_model(tmp_path / "m.safetensors").predict(x), model.predict(x))
+
+
+# ------------------------------------------------------------------------------------------ ops
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 3, 8), (17, 12, 11, 16), (3, 7, 40), (9, 5), (1, 2, 30, 30, 33)], ids=str)
+def test_ops_follow_the_reference(shape, threads, rng):
+    c = shape[-1]
+    x, dy = rng.normal(3, 2, shape), rng.normal(size=shape)
+    gamma, beta, mean, variance = rng.normal(size=(3, c)).tolist() + [rng.random(c)]
+    image = shape[1:]
+    cases = [
+        ("batch_norm", gamma, beta, {}),
+        ("batch_norm", 2.0, 1, {"mean": mean, "variance": variance, "epsilon": 0.1}),
+        ("layer_norm", gamma, beta, {}),
+        ("layer_norm", 2.0, 0, {"axis": (0, -1)}),
+        ("layer_norm", *rng.normal(size=(2, *image)), {"axis": list(range(1, len(shape))), "epsilon": 0.1}),
+        ("group_norm", gamma, beta, {"groups": c if len(shape) > 2 else 1}),
+        ("group_norm", 2.0, beta, {"groups": 1, "epsilon": 0.0}),
+    ]
+    for name, gamma, beta, words in cases:
+        near(getattr(ops, name)(x, gamma, beta, **words), getattr(reference, name)(x, gamma, beta, **words))
+        grad = f"{name}_grad"
+        for got, want in zip(getattr(ops, grad)(dy, x, gamma, **words), getattr(reference, grad)(dy, x, gamma, **words),
+                             strict=True):  # fmt: skip
+            near(got, want)
+
+
+def near(got, want):
+    assert got.dtype == np.float32 and got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * max(1.0, np.abs(want).max()))
+
+
+def test_ops_of_nothing():
+    assert ops.batch_norm(np.zeros((0, 3)), mean=[0, 0, 0], variance=1.0).shape == (0, 3)
+    dx, dgamma, dbeta = ops.batch_norm_grad(np.zeros((0, 3)), np.zeros((0, 3)), mean=0.0, variance=1.0)
+    assert dx.shape == (0, 3) and dgamma.tolist() == dbeta.tolist() == [0, 0, 0]
+
+
+# ------------------------------------------------------------------------------------------ mistakes
+
+X = np.zeros((2, 4, 4, 6))
+MISTAKES = [
+    (lambda: L.BatchNormalization(axis=1)(X), ValueError, ["axis=1", "(None, 4, 4, 6)", "use axis=-1"]),
+    (lambda: L.BatchNormalization(axis=[3]), TypeError, ["axis must be a whole number", "[3]"]),
+    (lambda: L.BatchNormalization(axis=True), TypeError, ["axis", "True"]),
+    (lambda: L.BatchNormalization(momentum=1.5), ValueError, ["momentum", "at most 1", "1.5"]),
+    (lambda: L.BatchNormalization(epsilon=0), ValueError, ["epsilon", "above 0"]),
+    (lambda: L.BatchNormalization(center="no"), TypeError, ["center", "True or False"]),
+    (lambda: L.BatchNormalization(gamma_initializer="one"), ValueError, ["unknown initializer 'one'"]),
+    (lambda: L.BatchNormalization(moving_mean_initializer=3), TypeError, ["initializer", "3"]),
+    (lambda: other_sizes(L.BatchNormalization(name="b")), ValueError, ["b: expected", "(6,)", "(5,)", "new layer"]),
+    (lambda: L.LayerNormalization()(np.zeros(3)), ValueError, ["(batch, ..., channels)", "x[:, None]"]),
+    (lambda: L.LayerNormalization(axis=[1, 3])(X), ValueError, ["several last ones", "[1, 3]"]),
+    (lambda: L.LayerNormalization(axis=[0, 1, 2, 3])(X), ValueError, ["without the batch"]),
+    (lambda: L.LayerNormalization(axis=[])(X), ValueError, ["expected axis", "[]"]),
+    (lambda: L.LayerNormalization(axis=7)(X), ValueError, ["axis=7"]),
+    (lambda: L.LayerNormalization(axis="last"), TypeError, ["'last'"]),
+    (lambda: other_sizes(L.LayerNormalization([2, 3], name="l")), ValueError, ["l: expected", "(4, 6)", "(4, 5)"]),
+    (lambda: L.GroupNormalization(4)(X), ValueError, ["groups=4 must divide", "got 6", "change groups"]),
+    (lambda: L.GroupNormalization()(X), ValueError, ["groups=32"]),
+    (lambda: L.GroupNormalization(0), ValueError, ["groups", "1 or more", "0"]),
+    (lambda: L.GroupNormalization(2.0), TypeError, ["groups", "2.0"]),
+    (lambda: L.GroupNormalization(2, axis=2)(X), ValueError, ["axis=2"]),
+    (lambda: L.Normalization(mean=1.0), ValueError, ["both mean and variance"]),
+    (lambda: L.Normalization(mean=0, variance=-1), ValueError, ["variance must be at least 0", "-1"]),
+    (lambda: L.Normalization(mean=[1, 2], variance=1)(X), ValueError, ["mean of shape (6,)", "(2,)"]),
+    (lambda: L.Normalization(axis=0)(X), ValueError, ["other than the batch", "axis=0"]),
+    (lambda: L.Normalization(axis=[1, -3])(X), ValueError, ["axis=[1, -3]"]),
+    (lambda: L.Normalization(axis="all"), TypeError, ["axis", "'all'"]),
+    (lambda: L.Normalization(invert=1), TypeError, ["invert"]),
+    (lambda: other_sizes(L.Normalization(name="n")), ValueError, ["n: expected sizes (6,)", "(5,)"]),
+    (lambda: L.Normalization(mean=0, variance=1).adapt(X), ValueError, ["adapt", "leave them out"]),
+    (lambda: L.Normalization().adapt(X[:0]), ValueError, ["holds no samples"]),
+    (lambda: L.Normalization().adapt([]), ValueError, ["batch axis"]),
+    (lambda: L.Normalization().adapt(3), ValueError, ["batch axis"]),
+    (lambda: L.Normalization().adapt(np.array([["a"]])), TypeError, ["real numbers"]),
+    (lambda: ops.batch_norm(X, [1, 2]), ValueError, ["batch_norm: gamma", "(6,)", "(2,)"]),
+    (lambda: ops.batch_norm(X[:0]), ValueError, ["batch_norm", "empty"]),
+    (lambda: ops.batch_norm(X, epsilon=-1), ValueError, ["batch_norm: epsilon"]),
+    (lambda: ops.batch_norm(np.zeros(3)), ValueError, ["batch_norm: x", "(3,)"]),
+    (lambda: ops.batch_norm_grad(X, X[:1]), ValueError, ["batch_norm_grad: dy", "(1, 4, 4, 6)"]),
+    (lambda: ops.layer_norm(X, axis=4), ValueError, ["layer_norm: axis 4"]),
+    (lambda: ops.layer_norm(X, axis=(1, -3)), ValueError, ["layer_norm: axis"]),
+    (lambda: ops.layer_norm(X, axis=1.5), TypeError, ["layer_norm: axis", "1.5"]),
+    (lambda: ops.layer_norm(X[:, :0]), ValueError, ["empty"]),
+    (lambda: ops.layer_norm_grad(X, X, np.ones(5)), ValueError, ["layer_norm_grad: gamma"]),
+    (lambda: ops.group_norm(X, groups=4), ValueError, ["groups=4 must divide the 6 channels"]),
+    (lambda: ops.group_norm(X, groups="2"), TypeError, ["group_norm: groups", "'2'"]),
+    (lambda: ops.group_norm_grad(X[:0], X[:0], groups=2), ValueError, ["empty"]),
+]
+
+
+def other_sizes(layer):
+    layer(X)
+    layer(X[..., :5])
+
+
+@pytest.mark.parametrize(("attempt", "error", "fragments"), MISTAKES)
+def test_mistakes(attempt, error, fragments):
+    with pytest.raises(error) as caught:
+        attempt()
+    assert type(caught.value) is error
+    missing = [fragment for fragment in fragments if fragment not in str(caught.value)]
+    assert not missing, f"{missing} not in: {caught.value}"
