@@ -1,6 +1,15 @@
 """The layers of a network, with Keras's names and arguments. Images are (batch, height, width, channels)."""
 
 from fastcnn.layers.activations import ELU, Activation, LeakyReLU, ReLU, Softmax
+from fastcnn.layers.augmentation import (
+    RandomBrightness,
+    RandomContrast,
+    RandomCrop,
+    RandomFlip,
+    RandomRotation,
+    RandomTranslation,
+    RandomZoom,
+)
 from fastcnn.layers.base import Layer
 from fastcnn.layers.conv import Conv2D, DepthwiseConv2D
 from fastcnn.layers.core import Dense, Flatten, Input, InputLayer, Reshape
@@ -42,6 +51,13 @@ __all__ = [
     "MaxPooling2D",
     "MinPooling2D",
     "ReLU",
+    "RandomBrightness",
+    "RandomContrast",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomTranslation",
+    "RandomZoom",
     "Reshape",
     "Rescaling",
     "Softmax",

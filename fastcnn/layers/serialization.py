@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastcnn.errors import unknown_name
-from fastcnn.layers import activations, conv, core, pooling, preprocessing, regularization, reshaping
+from fastcnn.layers import activations, augmentation, conv, core, pooling, preprocessing, regularization, reshaping
 from fastcnn.layers.base import Layer
 
 LAYERS: dict[str, type[Layer]] = {layer.__name__: layer for layer in (
@@ -16,6 +16,8 @@ LAYERS: dict[str, type[Layer]] = {layer.__name__: layer for layer in (
     pooling.GlobalAveragePooling2D, pooling.GlobalMaxPooling2D,
     activations.Activation, activations.ReLU, activations.LeakyReLU, activations.ELU, activations.Softmax,
     regularization.Dropout, regularization.SpatialDropout2D,
+    augmentation.RandomBrightness, augmentation.RandomContrast, augmentation.RandomCrop, augmentation.RandomFlip,
+    augmentation.RandomRotation, augmentation.RandomTranslation, augmentation.RandomZoom,
     preprocessing.Rescaling, reshaping.ZeroPadding2D,
 )}
 

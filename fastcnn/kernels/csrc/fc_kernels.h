@@ -17,6 +17,7 @@
 #include "fc_eltwise.h"
 #include "fc_loss.h"
 #include "fc_optim.h"
+#include "fc_augment.h"
 #include "fc_probe.h"
 
 #define FC_MR_MAX 14 /* rows of the largest tile of any ISA */
@@ -63,6 +64,7 @@ typedef struct fc_kernels {
     fc_eltwise_kernels eltwise;
     fc_loss_kernels loss;
     fc_optim_kernels optim;
+    fc_augment_kernels augment;
     fc_probe_kernels probe;
 } fc_kernels;
 

@@ -6,6 +6,7 @@
 #include "eltwise.h"
 #include "loss.h"
 #include "optim.h"
+#include "augment.h"
 #include "probe.h"
 
 #define PASTE2(a, b) a##b
@@ -27,5 +28,6 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .eltwise = ELTWISE_KERNELS,
     .loss = LOSS_KERNELS,
     .optim = OPTIM_KERNELS,
+    .augment = AUGMENT_KERNELS,
     .probe = {fma_loop},
 };
