@@ -253,7 +253,7 @@ class Nadam(Adam):
     w -= lr (μₜ₊₁ m / (1 - πₜ₊₁) + (1 - μₜ) g / (1 - πₜ)) / (√(v / (1 - β₂ᵗ)) + ε).
     """
 
-    kernel = None
+    kernel = "nadam"
 
     def __init__(
         self,
@@ -275,10 +275,11 @@ class Nadam(Adam):
     def scalars(self) -> dict[str, float]:
         t = self.iterations + 1
         now, ahead, product = self._mu(t), self._mu(t + 1), self._mu_product(t)
+        common = super().scalars()
         return {
-            **super().scalars(),
-            "momentum_factor": ahead / (1.0 - product * ahead),
-            "gradient_factor": (1.0 - now) / (1.0 - product),
+            **common,
+            "momentum_factor": common["learning_rate"] * ahead / (1.0 - product * ahead),
+            "gradient_factor": common["learning_rate"] * (1.0 - now) / (1.0 - product),
             "velocity_factor": 1.0 / (1.0 - self.beta_2**t),
         }
 
@@ -296,8 +297,8 @@ class Nadam(Adam):
         m, v = slots["momentum"], slots["velocity"]
         m += (1.0 - self.beta_1) * (g - m)
         v += (1.0 - self.beta_2) * (g * g - v)
-        ahead = scalars["momentum_factor"] * m + scalars["gradient_factor"] * g
-        w -= scalars["learning_rate"] * ahead / (np.sqrt(v * scalars["velocity_factor"]) + self.epsilon)
+        step = scalars["momentum_factor"] * m + scalars["gradient_factor"] * g
+        w -= step / (np.sqrt(v * scalars["velocity_factor"]) + self.epsilon)
 
 
 class RMSprop(Optimizer):
@@ -387,6 +388,7 @@ class Adadelta(Optimizer):
     """a = ρ a + (1-ρ) g², d = g √(u + ε) / √(a + ε), u = ρ u + (1-ρ) d², w -= lr d (Zeiler, 2012)."""
 
     slots = ("accumulated_grad", "accumulated_delta_var")
+    kernel = "adadelta"
 
     def __init__(
         self,
@@ -402,6 +404,9 @@ class Adadelta(Optimizer):
         super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name)
         self.rho = _decay_rate(rho, "rho", name)
         self.epsilon = self._number("epsilon", epsilon)
+
+    def scalars(self) -> dict[str, float]:
+        return {**super().scalars(), "rho": self.rho, "epsilon": self.epsilon}
 
     def step(self, w: np.ndarray, g: np.ndarray, slots: Slots, scalars: Scalars) -> None:
         a, u = slots["accumulated_grad"], slots["accumulated_delta_var"]
