@@ -138,6 +138,8 @@ cdef class Affine(Op):
             raise ValueError(f"{name}: {y.shape} has other images or channels than {x.shape}")
         if min(x.c.h, x.c.w) < 1 or max(x.c.h, x.c.w) > 1 << 20:
             raise ValueError(f"{name}: expected images of 1 to {1 << 20} rows and columns, got {x.shape}")
+        if x.c.h * x.c.row >= 1 << 31:
+            raise ValueError(f"{name}: expected images of less than 2**31 numbers, got {x.shape}")
         if fill_mode not in FILL_MODES or interpolation not in INTERPOLATIONS:
             raise ValueError(f"{name}: expected one of {list(FILL_MODES)} and one of {INTERPOLATIONS}, got "
                              f"{fill_mode!r}, {interpolation!r}")

@@ -34,65 +34,72 @@ INLINE vi positions(vf at, float size, int fill)
     return __builtin_convertvector(clamp(at, splat(0), last), vi);
 }
 
-/* Where the pixels of one vector read: two rows, two columns, and how far between them. */
+/* What the pixels of one vector read: four pixels each, at these floats from pixel (0, 0) or at -1 for the constant
+ * beyond the border, and the share of each; the nearest pixel alone has no share. */
 typedef struct sample_points {
-    int32_t row[2][VLEN], column[2][VLEN];
-    float down[VLEN], right[VLEN];
+    int32_t at[4][VLEN];
+    float share[4][VLEN];
 } sample_points;
+
+INLINE vi offsets(const fc_sampling *s, vi row, vi column)
+{
+    const vi at = row * (int32_t)s->row + column * (int32_t)s->c;
+    return s->fill == FC_FILL_CONSTANT ? at | (row < 0) | (column < 0) : at;
+}
 
 INLINE void locate(sample_points *p, const fc_sampling *s, ptrdiff_t j)
 {
     const vf number = __builtin_convertvector(lane_numbers() + (int32_t)j, vf);
     const vf y = number * s->dy + s->y0, x = number * s->dx + s->x0;
     const vf half = splat(s->bilinear ? 0.0f : 0.5f), top = vfloor(y + half), left = vfloor(x + half);
-    for (int k = 0; k <= s->bilinear; k++) {
-        *(viu *)p->row[k] = positions(top + (float)k, s->h, s->fill);
-        *(viu *)p->column[k] = positions(left + (float)k, s->w, s->fill);
-    }
-    store(p->down, y - top);
-    store(p->right, x - left);
+    const vi row = positions(top, s->h, s->fill), column = positions(left, s->w, s->fill);
+    *(viu *)p->at[0] = offsets(s, row, column);
+    if (!s->bilinear) return;
+    const vi below = positions(top + 1.0f, s->h, s->fill), beside = positions(left + 1.0f, s->w, s->fill);
+    *(viu *)p->at[1] = offsets(s, row, beside);
+    *(viu *)p->at[2] = offsets(s, below, column);
+    *(viu *)p->at[3] = offsets(s, below, beside);
+    const vf down = y - top, right = x - left, up = 1.0f - down, behind = 1.0f - right;
+    store(p->share[0], up * behind);
+    store(p->share[1], up * right);
+    store(p->share[2], down * behind);
+    store(p->share[3], down * right);
 }
 
-/* Channel 0 of a pixel, or NULL beyond the border. */
-INLINE const float *pixel(const fc_sampling *s, int32_t row, int32_t column)
+/* Pixels [0, count) of one vector. The last three arguments are mostly known to the compiler. */
+INLINE void sample_pixels(const fc_sampling *s, const sample_points *p, int count, float *y, ptrdiff_t c, int constant,
+                          int taps)
 {
-    return row < 0 || column < 0 ? 0 : s->x + row * s->row + column * s->c;
-}
-
-INLINE float value_of(const fc_sampling *s, const float *pixel, ptrdiff_t channel)
-{
-    return pixel ? pixel[channel] : s->value;
-}
-
-INLINE void sample_nearest(const fc_sampling *s, const sample_points *p, int k, float *y)
-{
-    const float *x = pixel(s, p->row[0][k], p->column[0][k]);
-    for (ptrdiff_t j = 0; j < s->c; j++) y[j] = value_of(s, x, j);
-}
-
-INLINE void sample_bilinear(const fc_sampling *s, const sample_points *p, int k, float *y)
-{
-    const float *a = pixel(s, p->row[0][k], p->column[0][k]), *b = pixel(s, p->row[0][k], p->column[1][k]);
-    const float *c = pixel(s, p->row[1][k], p->column[0][k]), *d = pixel(s, p->row[1][k], p->column[1][k]);
-    const float down = p->down[k], right = p->right[k];
-    for (ptrdiff_t j = 0; j < s->c; j++) {
-        const float above = value_of(s, a, j) * (1 - right) + value_of(s, b, j) * right;
-        const float below = value_of(s, c, j) * (1 - right) + value_of(s, d, j) * right;
-        y[j] = above * (1 - down) + below * down;
+    for (int k = 0; k < count; k++, y += c) {
+        for (ptrdiff_t j = 0; j < c; j++) {
+            float sum = 0;
+            UNROLL for (int tap = 0; tap < taps; tap++) {
+                const int32_t at = p->at[tap][k];
+                const float value = constant && at < 0 ? s->value : s->x[at + j];
+                sum = taps > 1 ? sum + value * p->share[tap][k] : value;
+            }
+            y[j] = sum;
+        }
     }
 }
 
-static void sample_row(const fc_sampling *s)
+INLINE void sample_vectors(const fc_sampling *s, ptrdiff_t c, int constant)
 {
     sample_points p;
     for (ptrdiff_t j = 0; j < s->n; j += VLEN) {
         const int count = s->n - j < VLEN ? (int)(s->n - j) : VLEN;
         locate(&p, s, j);
-        for (int k = 0; k < count; k++) {
-            if (s->bilinear) sample_bilinear(s, &p, k, s->y + (j + k) * s->c);
-            else sample_nearest(s, &p, k, s->y + (j + k) * s->c);
-        }
+        if (s->bilinear) sample_pixels(s, &p, count, s->y + j * c, c, constant, 4);
+        else sample_pixels(s, &p, count, s->y + j * c, c, constant, 1);
     }
+}
+
+static void sample_row(const fc_sampling *s)
+{
+    if (s->fill == FC_FILL_CONSTANT) sample_vectors(s, s->c, 1);
+    else if (s->c == 1) sample_vectors(s, 1, 0);
+    else if (s->c == 3) sample_vectors(s, 3, 0);
+    else sample_vectors(s, s->c, 0);
 }
 
 static void shade(float *y, const float *x, ptrdiff_t pixels, ptrdiff_t c, float scale, const float *offset,
