@@ -46,13 +46,17 @@ def test_gradients_agree_with_keras():
     np.testing.assert_allclose(slope[:2, :2], [[-0.07344634, 0.009887], [0.009887, -0.07344634]], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("loss", "y", "prediction"), [
+def with_weights(cases):
+    """Each case without weights, with those of samples and, but for losses of whole regions, of pixels."""
+    kinds = {"plain": None, "samples": [0.5, 3.0], "pixels": WEIGHTS}
+    return [pytest.param(*case, weights, id=f"{case[0]!r} {kind}") for case in cases
+            for kind, weights in kinds.items() if kind != "pixels" or not isinstance(case[0], losses.Dice)]
+
+
+@pytest.mark.parametrize(("loss", "y", "prediction", "weights"), with_weights([
     (SPARSE(True, 0.1, VOID), LABELS, Z), (SPARSE(ignore_class=VOID), LABELS, P),
-    (losses.Dice(), ONE_HOT, P), (losses.Dice(2), ONE_HOT, P), (losses.Dice((1, 2)), ONE_HOT, P)], ids=repr)
-@pytest.mark.parametrize("weights", [None, [0.5, 3.0], WEIGHTS], ids=["plain", "samples", "pixels"])
+    (losses.Dice(), ONE_HOT, P), (losses.Dice(2), ONE_HOT, P), (losses.Dice((1, 2)), ONE_HOT, P)]))
 def test_gradients_against_differences(loss, y, prediction, weights, rng):
-    if isinstance(loss, losses.Dice) and weights is WEIGHTS:
-        pytest.skip("a loss of whole regions has no weights of pixels")
     p, d = prediction.astype(np.float64), rng.standard_normal(prediction.shape)
     slope = loss.gradient(y, p) if weights is None else loss.weighted_gradient(y, p, weights)
     numeric = (loss(y, p + 1e-6 * d, weights) - loss(y, p - 1e-6 * d, weights)) / 2e-6
@@ -67,15 +71,12 @@ def map_net(loss, activation=None, **words):
     return model
 
 
-@pytest.mark.parametrize(("loss", "y", "activation"), [
+@pytest.mark.parametrize(("loss", "y", "activation", "weights"), with_weights([
     (SPARSE(True, ignore_class=VOID), LABELS, None), (SPARSE(ignore_class=VOID), LABELS, "softmax"),
     (CATEGORICAL(True, 0.1), ONE_HOT, None), (CATEGORICAL(), ONE_HOT, "softmax"),
-    (losses.Dice(), ONE_HOT, "softmax"), (losses.MeanSquaredError(), ONE_HOT, None)], ids=repr)
-@pytest.mark.parametrize("weights", [None, [0.5, 3.0], WEIGHTS], ids=["plain", "samples", "pixels"])
+    (losses.Dice(), ONE_HOT, "softmax"), (losses.MeanSquaredError(), ONE_HOT, None)]))
 def test_training_follows_the_loss(loss, y, activation, weights, rng):
     """The engine's loss and step, fused or not, are those of the loss in NumPy."""
-    if isinstance(loss, losses.Dice) and weights is WEIGHTS:
-        pytest.skip("a loss of whole regions has no weights of pixels")
     x = rng.standard_normal((2, 2, 3, 5)).astype(np.float32)
     model = map_net(loss, activation)
     (kernel, _), predicted = model.get_weights(), model.predict(x).astype(np.float64)
