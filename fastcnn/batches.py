@@ -114,27 +114,37 @@ def output_weights(outputs: Ports, sample_weight, class_weight, ys, samples: int
 
 
 def sample_weights(sample_weight, class_weight, targets, samples: int, where: str) -> np.ndarray | None:
-    """One float32 weight per sample from Keras's two arguments, or None."""
+    """Keras's two arguments as float32 weights, one per sample or, for maps, one per position; or None."""
     if sample_weight is None and class_weight is None:
         return None
+    positions = _positions(targets)
     weights = np.ones(samples, np.float32)
     if sample_weight is not None:
         given = np.asarray(sample_weight)
-        if given.shape != (samples,) or given.dtype.kind not in "fiub":
-            raise ValueError(f"{where}: sample_weight must be {samples} numbers, got {given.dtype} {given.shape}")
-        weights *= given.astype(np.float32)
+        if given.shape not in ((samples,), positions) or given.dtype.kind not in "fiub":
+            choices = f"{samples} numbers" + (f", or numbers of shape {positions}" if len(positions) > 1 else "")
+            raise ValueError(f"{where}: sample_weight must be {choices}, got {given.dtype} {given.shape}")
+        weights = given.astype(np.float32)
     if class_weight is not None:
-        if not isinstance(class_weight, Mapping):
-            raise TypeError(f"{where}: class_weight must be a dict of class -> weight, got {class_weight!r}")
-        labels = _labels(targets)
-        if labels.ndim != 1:
-            raise ValueError(f"{where}: class_weight needs one label per sample; use sample_weight")
-        table = np.ones(int(labels.max(initial=0)) + 1, np.float32)
-        for label, weight in class_weight.items():
-            if 0 <= label < len(table):
-                table[label] = weight
-        weights *= table[labels]
+        of_class = _class_weights(class_weight, _labels(targets), where)
+        weights = weights.reshape(weights.shape + (1,) * (of_class.ndim - weights.ndim)) * of_class
     return weights
+
+
+def _class_weights(class_weight, labels: np.ndarray, where: str) -> np.ndarray:
+    """The weight of each label; 1 for classes that `class_weight` does not name."""
+    if not isinstance(class_weight, Mapping):
+        raise TypeError(f"{where}: class_weight must be a dict of class -> weight, got {class_weight!r}")
+    table = np.ones(int(labels.max(initial=0)) + 1, np.float32)
+    for label, weight in class_weight.items():
+        if 0 <= label < len(table):
+            table[label] = weight
+    return table[np.maximum(labels, 0)]  # a negative label is one that the loss ignores
+
+
+def _positions(targets: np.ndarray) -> tuple[int, ...]:
+    """Shape of the targets without their class axis."""
+    return targets.shape if targets.dtype == np.int32 else targets.shape[:-1]
 
 
 def _labels(targets: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from fastcnn.errors import CheckpointError
 from fastcnn.graph import SymbolicTensor
 from fastcnn.layers.base import Layer, Variable, reserve_name
 from fastcnn.saving import load_file, match_weights, save_file
+from fastcnn.transfer import LoadReport, load_fitting
 from fastcnn.utils import serialize
 
 if TYPE_CHECKING:
@@ -63,8 +64,12 @@ def save_weights(model: Model, path: Any) -> None:
     save_file(path, arrays, {"version": __version__, "weights": list(arrays)})
 
 
-def load_weights(model: Model, path: Any) -> None:
+def load_weights(model: Model, path: Any, by_name: bool = False, skip_mismatch: bool = False) -> LoadReport:
     """Overwrite the weights with those of a file: by name, or in order if names differ but all shapes agree.
+
+    Parameters
+    ----------
+    by_name, skip_mismatch : load the layers that fit and leave the others alone, see `transfer.load_fitting`.
 
     Raises
     ------
@@ -75,7 +80,11 @@ def load_weights(model: Model, path: Any) -> None:
     """
     _weight_arrays(model)  # before reading the file: a model without shapes cannot take weights
     arrays, metadata = load_file(path)
-    _assign(model.weights, _saved_weights(path, arrays, metadata), path)
+    saved = _saved_weights(path, arrays, metadata)
+    if by_name or skip_mismatch:
+        return load_fitting(model.weights, saved, by_name, skip_mismatch, path)
+    _assign(model.weights, saved, path)
+    return LoadReport([variable.path for variable in model.weights])
 
 
 def load_model(path: Any, custom_objects: Mapping[str, type] | None = None) -> Model:

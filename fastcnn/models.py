@@ -16,6 +16,7 @@ from fastcnn.layers import InputLayer
 from fastcnn.layers.base import Layer, Variable, unique_name
 from fastcnn.ports import Ports
 from fastcnn.training import Trainer
+from fastcnn.transfer import LoadReport
 
 
 class Model(Trainer):
@@ -258,9 +259,14 @@ class Model(Trainer):
         """Write the weights to a .safetensors file."""
         checkpoints.save_weights(self, path)
 
-    def load_weights(self, path) -> None:
-        """Read weights that `save_weights` or `save` wrote; `CheckpointError` when they do not fit this model."""
-        checkpoints.load_weights(self, path)
+    def load_weights(self, path, by_name: bool = False, skip_mismatch: bool = False) -> LoadReport:
+        """Read weights that `save_weights` or `save` wrote; `CheckpointError` when they do not fit this model.
+
+        With `by_name`, only layers that have their weights in the file, under the same names, are loaded; with
+        `skip_mismatch`, layers whose weights have other shapes there are left as they are, with a warning. The report
+        says what was loaded and what was not, and why: print it.
+        """
+        return checkpoints.load_weights(self, path, by_name, skip_mismatch)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

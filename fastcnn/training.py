@@ -37,8 +37,8 @@ class Averages:
         for metric in self.model._metrics_flat():
             metric.reset()
 
-    def add(self, plan: Plan, penalty: float = 0.0, weights=None) -> None:
-        """Take in what a plan has just computed."""
+    def add(self, plan: Plan, penalty: float = 0.0) -> None:
+        """Take in what a plan has just computed; metrics count all samples alike, whatever their weights."""
         model = self.model
         if self.batches == 0:
             self._start()
@@ -48,13 +48,13 @@ class Averages:
         for i, io in enumerate(plan.losses):
             if io is None:
                 continue
-            self.output_losses[i] += io.totals[0] / io.rows * plan.n
+            self.output_losses[i] += io.mean * plan.n
             for metric in model.metrics[i]:
-                if model._is_counted(metric, io) and weights is None:
+                if model._is_counted(metric, io):
                     metric.total += float(io.totals[1])
                     metric.weight += io.rows
                 else:
-                    metric.update(io.targets, plan.outputs[i], None if weights is None else weights[i])
+                    metric.update(io.targets, plan.outputs[i])
 
     def logs(self) -> dict[str, float]:
         """'loss', each output's loss if there are several, and the metrics by name, as Keras names them."""
@@ -135,7 +135,8 @@ class Trainer:
     def _is_counted(metric, io) -> bool:
         """Whether the loss kernel has counted what this metric asks for."""
         kinds = (metrics_module.SparseCategoricalAccuracy if io.sparse else metrics_module.CategoricalAccuracy)
-        return io.counts_correct and type(metric) is kinds
+        return (io.counts_correct and type(metric) is kinds
+                and getattr(metric, "ignore_class", None) == io.ignored)
 
     # -- plans
 
@@ -213,10 +214,7 @@ class Trainer:
         for i, (io, y) in enumerate(zip(plan.losses, ys, strict=True)):
             if io is None:
                 continue
-            if isinstance(samples, slice):
-                io.targets[...] = y[samples]
-            else:
-                np.take(y, samples, axis=0, out=io.targets, mode="clip")  # in range, or `point_at` had said so
+            io.set_targets(y, samples)
             if io.weights is not None:
                 io.set_weights(weights[i][samples])
 
@@ -315,7 +313,7 @@ class Trainer:
             self._give_targets(plan, ys, samples, weights)
             penalty = self._penalty()
             plan.run()
-            averages.add(plan, penalty, None if weights is None else [w[samples] for w in weights])
+            averages.add(plan, penalty)
 
     # -- fit
 

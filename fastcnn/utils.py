@@ -60,6 +60,13 @@ def whole_numbers(y: Any, where: str) -> np.ndarray:
     return array.astype(np.int64)
 
 
+def class_number(value: Any, name: str, where: str) -> int:
+    """Return a label that stands for a class, or for none, as an int; TypeError for anything else."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{where}: {name} must be a whole number or None, got {value!r}")
+    return operator.index(value)
+
+
 def check_labels(labels: np.ndarray, num_classes: int, where: str, remedy: str) -> None:
     """Refuse labels outside 0..num_classes-1, naming the first one."""
     wrong = (labels < 0) | (labels >= num_classes)

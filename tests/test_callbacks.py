@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
+import struct
 import warnings
 
 import numpy as np
 import pytest
 
-from fastcnn import callbacks
 from fastcnn.callbacks import (
     Callback,
     CallbackList,
@@ -21,7 +21,10 @@ from fastcnn.callbacks import (
     ModelCheckpoint,
     ProgressBar,
     ReduceLROnPlateau,
+    TensorBoard,
     TerminateOnNaN,
+    events,
+    progress,
 )
 from fastcnn.optimizers import SGD
 from fastcnn.schedules import CosineDecay
@@ -338,7 +341,7 @@ def test_silence(capsys):
 
 @pytest.mark.parametrize("verbose", [1, "auto"])
 def test_a_bar_where_it_can_move(verbose, monkeypatch, capsys):
-    monkeypatch.setattr(callbacks, "_is_interactive", lambda: True)
+    monkeypatch.setattr(progress, "_is_interactive", lambda: True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train([], [0.5, 0.25], verbose=verbose)
@@ -348,7 +351,7 @@ def test_a_bar_where_it_can_move(verbose, monkeypatch, capsys):
 
 
 def test_lines_where_a_bar_cannot_move(monkeypatch, capsys):
-    monkeypatch.setattr(callbacks, "_is_interactive", lambda: False)
+    monkeypatch.setattr(progress, "_is_interactive", lambda: False)
     train([], [0.5], verbose=1)
     assert capsys.readouterr().out.startswith("Epoch 1/1 - ")
 
@@ -356,3 +359,73 @@ def test_lines_where_a_bar_cannot_move(monkeypatch, capsys):
 def test_verbosity_refused():
     with pytest.raises(ValueError, match="verbose must be 0, 1, 2 or 'auto', got 'loud'"):
         ProgressBar("loud")
+
+
+# ---- TensorBoard ----
+
+
+def test_an_event_is_the_record_that_tensorflow_writes(tmp_path, monkeypatch):
+    """Stored bytes of TensorFlow 2.21: time 1.0, step 300, one value 'loss' of 0.5, after the file's first record."""
+    monkeypatch.setattr(events.time, "time", lambda: 1.0)
+    writer = events.EventWriter(tmp_path / "new" / "folder")
+    writer.scalars({"loss": 0.5}, 300)
+    writer.close()
+    (file,) = (tmp_path / "new" / "folder").iterdir()
+    assert file.name.startswith("events.out.tfevents.1.000000.")
+    record = "1b000000000000001a0d9e1309000000000000f03f10ac022a0d0a0b0a046c6f7373150000003f4e5c1fd1"
+    content = file.read_bytes()
+    assert content.endswith(bytes.fromhex(record))
+    assert b"brain.Event:2" in content[: -len(record) // 2]
+
+
+def written(folder):
+    """(step, name, value) of all scalars in the event files of a folder."""
+    found = []
+    for file in sorted(folder.iterdir()):
+        content, at = file.read_bytes(), 0
+        while at < len(content):
+            (size,) = struct.unpack_from("<Q", content, at)
+            data, at = content[at + 12 : at + 12 + size], at + size + 16
+            step = data[10]  # below 128, one byte
+            for match in re.finditer(rb"\x0a(.)((?:epoch|batch)_\w+?)\x15(....)", data, re.DOTALL):
+                assert match[1][0] == len(match[2])
+                found.append((step, match[2].decode(), struct.unpack("<f", match[3])[0]))
+    return found
+
+
+def test_tensorboard_gets_epochs_of_training_and_validation(tmp_path):
+    board = TensorBoard(tmp_path)
+    assert not board.has_batch_hooks
+    board.set_model(Model())
+    for epoch, loss in enumerate([0.5, 0.25]):
+        board.on_epoch_begin(epoch)
+        board.on_epoch_end(epoch, {"loss": loss, "val_loss": 2 * loss, "confusion_matrix": np.eye(2)})
+    board.on_train_end()
+    rate = pytest.approx(0.1)
+    assert written(tmp_path / "train") == [(0, "epoch_loss", 0.5), (0, "epoch_learning_rate", rate),
+                                           (1, "epoch_loss", 0.25), (1, "epoch_learning_rate", rate)]
+    assert written(tmp_path / "validation") == [(0, "epoch_loss", 1.0), (1, "epoch_loss", 0.5)]
+
+
+@pytest.mark.parametrize(("frequency", "steps"), [("batch", [1, 2, 3, 4, 5]), (2, [2, 4])])
+def test_tensorboard_gets_batches(tmp_path, frequency, steps):
+    board, model = TensorBoard(tmp_path, frequency, write_steps_per_second=True), Model()
+    assert board.has_batch_hooks
+    board.set_model(model)
+    board.on_epoch_begin(0)
+    for batch in range(5):
+        model.optimizer.iterations += 1
+        board.on_train_batch_end(batch, {"loss": float(batch)})
+    board.on_epoch_end(0, {"loss": 2.0})
+    board.on_train_end()
+    found = written(tmp_path / "train")
+    assert found[: len(steps)] == [(step, "batch_loss", step - 1.0) for step in steps]
+    names = [name for _, name, _ in found[len(steps) :]]
+    assert names == ["epoch_loss", "epoch_learning_rate", "epoch_steps_per_second"]
+    assert found[-1][2] > 0
+
+
+@pytest.mark.parametrize("frequency", ["step", 0, 1.5, True])
+def test_tensorboard_refuses_other_frequencies(frequency):
+    with pytest.raises(ValueError, match="update_freq must be 'epoch', 'batch' or a number of batches"):
+        TensorBoard(update_freq=frequency)

@@ -77,6 +77,23 @@ def test_softmax_cross_entropy(machine, smoothing, rng):
             assert_same(got.correct, (x.argmax(1) == wanted) * 1.0)
 
 
+@pytest.mark.parametrize("ignored", [255, -1, 0])
+def test_ignored_labels_do_not_count(machine, ignored, rng):
+    for c in COLUMNS:
+        x = rng.standard_normal((9, c)).astype(np.float32)
+        labels = rng.integers(0, c, 9).astype(np.int32)
+        weights = rng.uniform(1, 2, 9).astype(np.float32)
+        plain = Result(_loss.SoftmaxCrossEntropy, x, labels=labels, weights=weights)
+        given = labels.copy()
+        given[::3] = ignored
+        got = Result(_loss.SoftmaxCrossEntropy, x, labels=given, weights=weights, ignored=ignored)
+        counts = given != ignored
+        assert_same(got.p, plain.p)
+        for name in ("loss_rows", "correct", "dx"):
+            want = getattr(plain, name)
+            assert_same(getattr(got, name), want * counts.reshape(-1, *(1,) * (want.ndim - 1)))
+
+
 def test_cross_entropy_of_pixels_with_halo(machine, rng):
     """Rows of an image are not contiguous; per-row arrays are."""
     n, h, w, c = 3, 4, 5, 6

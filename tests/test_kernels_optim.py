@@ -52,6 +52,16 @@ def adam(w, g, slots, step, **words):
     return w, [m, v]
 
 
+def nadam(w, g, slots, step, **words):
+    w, m, v = reference.nadam_step(w, g, *slots, step, RATE, *BETAS, EPSILON, **words)
+    return w, [m, v]
+
+
+def adadelta(w, g, slots, **words):
+    w, a, u = reference.adadelta_step(w, g, *slots, RATE, RHO, EPSILON, **words)
+    return w, [a, u]
+
+
 def adagrad(w, g, slots, **words):
     w, a = reference.adagrad_step(w, g, slots[0], RATE, EPSILON, **words)
     return w, [a]
@@ -59,10 +69,10 @@ def adagrad(w, g, slots, **words):
 
 def step_of(rule, step, w, g, slots, weight_decay=None):
     words = {"weight_decay": weight_decay}
-    if rule == "adam":
-        return adam(w, g, slots, step, **words)
-    if rule == "adagrad":
-        return adagrad(w, g, slots, **words)
+    if rule in ("adam", "nadam"):
+        return {"adam": adam, "nadam": nadam}[rule](w, g, slots, step, **words)
+    if rule in ("adagrad", "adadelta"):
+        return {"adagrad": adagrad, "adadelta": adadelta}[rule](w, g, slots, **words)
     if rule.startswith("rmsprop"):
         return rmsprop(w, g, slots, "centered" in rule, "momentum" in rule, **words)
     return sgd(w, g, slots, 0.0 if rule == "sgd" else MOMENTUM, rule == "sgd_nesterov", **words)
@@ -73,6 +83,9 @@ def scalars_of(rule, step, scalars, weight_decay=0.0, clip=np.inf):
     alpha = RATE * np.sqrt(1 - BETAS[1] ** step) / (1 - BETAS[0] ** step)
     values = {"decay": RATE * weight_decay, "clip": clip, "rate": RATE, "momentum": MOMENTUM, "rho": RHO,
               "epsilon": EPSILON, "alpha": alpha, "beta_1": BETAS[0], "beta_2": BETAS[1]}
+    mu = [BETAS[0] * (1 - 0.5 * 0.96**t) for t in range(1, step + 2)]
+    values.update(momentum_factor=RATE * mu[step] / (1 - np.prod(mu)), velocity_factor=1 / (1 - BETAS[1] ** step),
+                  gradient_factor=RATE * (1 - mu[step - 1]) / (1 - np.prod(mu[:step])))
     for i, name in enumerate(_optim.rules()[rule][1]):
         scalars[i] = values[name]
     return scalars
@@ -87,7 +100,7 @@ def random_slots(rule, rng, size):
     names = _optim.rules()[rule][0]
     first = rng.standard_normal(size)
     values = {"velocity": first**2 + rng.uniform(0.1, 1, size), "average_gradient": first, "momentum": first,
-              "accumulator": first**2}
+              "accumulator": first**2, "accumulated_grad": first**2 + 0.1, "accumulated_delta_var": first**2 + 0.2}
     return [values[name].astype(np.float32) for name in names]
 
 
@@ -109,8 +122,8 @@ def cancellation(rule):
 
 
 def test_rules_are_the_ones_tested_here():
-    assert sorted(RULES) == sorted(["sgd", "sgd_momentum", "sgd_nesterov", "adam", "adagrad", "rmsprop",
-                                    "rmsprop_momentum", "rmsprop_centered", "rmsprop_centered_momentum"])
+    assert sorted(RULES) == sorted(["sgd", "sgd_momentum", "sgd_nesterov", "adam", "nadam", "adagrad", "adadelta",
+                                    "rmsprop", "rmsprop_momentum", "rmsprop_centered", "rmsprop_centered_momentum"])
 
 
 @every_rule
@@ -118,7 +131,7 @@ def test_update_of_every_size(machine, rule, rng):
     for size in SIZES:
         w, g = (rng.standard_normal(size).astype(np.float32) for _ in range(2))
         slots = random_slots(rule, rng, size)
-        scalars = scalars_of(rule, 3, np.zeros(8), DECAY)
+        scalars = scalars_of(rule, 3, np.zeros(_optim.SCALARS), DECAY)
         want, want_slots = step_of(rule, 3, w, g, slots, DECAY)
         got, got_slots = update(rule, w, g, slots, scalars, [(0, size, 0, True)])
         assert (np.abs(got - want) <= EPS32 * (4 * np.abs(w) + cancellation(rule) * np.abs(want - w))).all()
@@ -133,7 +146,7 @@ def test_ten_steps(machine, rule, rng):
     w = rng.standard_normal(size).astype(np.float32)
     slots = [np.zeros(size, np.float32) for _ in _optim.rules()[rule][0]]
     want, want_slots = w.astype(np.float64), [slot.astype(np.float64) for slot in slots]
-    g, scalars = np.empty(size, np.float32), np.zeros(8)
+    g, scalars = np.empty(size, np.float32), np.zeros(_optim.SCALARS)
     op = _optim.Update(rule, w, g, slots, scalars, [(0, size, 0, True)])
     for step in range(1, 11):
         g[...] = rng.uniform(0.5, 2, size) * rng.choice([-1, 1], size)
@@ -145,7 +158,7 @@ def test_ten_steps(machine, rule, rng):
 
 def test_gradient_descent_is_exact(machine, rng):
     w, g = small_ints(rng, (1000,)), small_ints(rng, (1000,))
-    got, _ = update("sgd", w, g, [], np.array([0, np.inf, 0.25, 0, 0, 0, 0, 0]), [(0, 1000, 0, True)])
+    got, _ = update("sgd", w, g, [], np.array([0, np.inf, 0.25] + [0] * (_optim.SCALARS - 3)), [(0, 1000, 0, True)])
     assert_same(got, w - g / 4)
 
 
@@ -153,7 +166,7 @@ def test_gradient_descent_is_exact(machine, rng):
 def test_bits_do_not_depend_on_segments_or_cut(machine, rule, rng):
     size = 20000
     w, g = (rng.standard_normal(size).astype(np.float32) for _ in range(2))
-    slots, scalars = random_slots(rule, rng, size), scalars_of(rule, 3, np.zeros(8), DECAY)
+    slots, scalars = random_slots(rule, rng, size), scalars_of(rule, 3, np.zeros(_optim.SCALARS), DECAY)
     want, want_slots = update(rule, w, g, slots, scalars, [(0, size, 0, True)])
     ends = [0, 1, 6, 30, 47, 8000, 17003, size]
     segments = [(a, b - a, i, True) for i, (a, b) in enumerate(zip(ends[:-1], ends[1:], strict=True))]
@@ -167,7 +180,7 @@ def test_frozen_weights_and_gaps_stay(machine, rng):
     w, g = (rng.standard_normal(size).astype(np.float32) for _ in range(2))
     slots = random_slots("adam", rng, size)
     segments = [(0, 16, 0, True), (32, 20, 2, True)]
-    got, got_slots = update("adam", w, g, slots, scalars_of("adam", 1, np.zeros(8)), segments)
+    got, got_slots = update("adam", w, g, slots, scalars_of("adam", 1, np.zeros(_optim.SCALARS)), segments)
     still = np.ones(size, bool)
     still[0:16] = still[32:52] = False
     for array, before in zip((got, *got_slots), (w, *slots), strict=True):
@@ -179,7 +192,7 @@ def test_decay_scale_and_clip(machine, rng):
     w, g = small_ints(rng, (48,)), 4 * small_ints(rng, (48,))
     scale = np.array([1, 0.5, np.nan, 2], np.float32)  # variable 2 is not among the segments
     segments = [(0, 16, 0, True), (16, 16, 1, False), (32, 16, 3, True)]
-    got, _ = update("sgd", w, g, [], np.array([0.25, 6, 0.5, 0, 0, 0, 0, 0]), segments, scale)
+    got, _ = update("sgd", w, g, [], np.array([0.25, 6, 0.5] + [0] * (_optim.SCALARS - 3)), segments, scale)
     clipped = np.clip(g * np.repeat([1, 0.5, 2], 16), -6, 6)
     assert_same(got, w * np.repeat([0.75, 1, 0.75], 16) - clipped / 2)
 
@@ -187,7 +200,7 @@ def test_decay_scale_and_clip(machine, rng):
 def test_nan_gradient_reaches_the_weight(machine):
     g = np.zeros(20, np.float32)
     g[3] = np.nan
-    got, _ = update("sgd", g * 0 + 1, g, [], np.array([0, 1, 1.0, 0, 0, 0, 0, 0]), [(0, 20, 0, True)])
+    got, _ = update("sgd", g * 0 + 1, g, [], np.array([0, 1, 1.0] + [0] * (_optim.SCALARS - 3)), [(0, 20, 0, True)])
     assert_same(np.isnan(got), np.isnan(g))
 
 
@@ -206,7 +219,7 @@ def test_squared_norm_per_variable(machine, rng):
 
 def test_nothing_to_update(machine):
     w = np.ones(3, np.float32)
-    got, _ = update("sgd", w, w, [], np.ones(8), [])
+    got, _ = update("sgd", w, w, [], np.ones(_optim.SCALARS), [])
     assert_same(got, w)
     norm = _optim.SquaredNorm(w, [])
     run_op(norm)
@@ -220,7 +233,7 @@ def make(rule="adam", w=None, g=None, slots=None, scalars=None, segments=((0, 8,
     flat = [np.zeros(8, np.float32) for _ in range(4)]
     return lambda: _optim.Update(rule, flat[0] if w is None else w, flat[1] if g is None else g,
                                  flat[2:] if slots is None else slots,
-                                 np.zeros(8) if scalars is None else scalars, segments, scale)
+                                 np.zeros(_optim.SCALARS) if scalars is None else scalars, segments, scale)
 
 
 @pytest.mark.parametrize("build, message", [
@@ -230,7 +243,7 @@ def make(rule="adam", w=None, g=None, slots=None, scalars=None, segments=((0, 8,
     (make(w=np.zeros(8)), "float32"),
     (make(g=np.zeros(7, np.float32)), "g: expected 8 elements"),
     (make(g=np.zeros(16, np.float32)[::2]), "contiguous"),
-    (make(scalars=np.zeros(8, np.float32)), "8 elements of float64"),
+    (make(scalars=np.zeros(_optim.SCALARS, np.float32)), "9 elements of float64"),
     (make(segments=[(0, 9, 0, True)]), "leaves the 8 weights"),
     (make(segments=[(-1, 2, 0, True)]), "overlaps"),
     (make(segments=[(0, -2, 0, True)]), "overlaps"),

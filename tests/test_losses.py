@@ -159,6 +159,7 @@ def test_fused_forms():
         "kl_divergence": None,
         "kld": None,
         "hinge": None,
+        "dice": None,
     }
 
 

@@ -128,6 +128,25 @@ def test_rules(optimizer, expected):
     np.testing.assert_allclose(run(optimizer, dtype=np.float32), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("optimizer", "want"), [
+    (Nadam(0.01), [0.9519058465957642, -1.9604023694992065, 0.5039312243461609, 2.9604029655456543]),
+    (Nadam(0.01, weight_decay=0.1),
+     [0.9470144510269165, -1.9505093097686768, 0.5014787316322327, 2.9455196857452393]),
+    (Adadelta(0.5), [0.9946090579032898, -1.9963971376419067, 0.5010401606559753, 2.9964327812194824]),
+    (Adadelta(0.5, weight_decay=0.1, clipvalue=0.3),
+     [0.7693349719047546, -1.5442991256713867, 0.3877735137939453, 2.3181121349334717]),
+], ids=lambda v: getattr(v, "name", ""))
+def test_five_steps_as_keras_does_them(optimizer, want):
+    """Stored results of Keras 3.15 on TensorFlow."""
+    w = np.array([1.0, -2.0, 0.5, 3.0])
+    slots = {slot: np.full(4, optimizer.initial_slot(slot)) for slot in optimizer.slots}
+    for k in range(5):
+        (g,) = optimizer.clip([np.array([0.1 * (k + 1), -0.4, 1.5 - k, 0.01])])
+        optimizer.update(w, g, slots)
+        optimizer.iterations += 1
+    np.testing.assert_allclose(w, want, rtol=1e-6)
+
+
 def test_sgd_by_hand():
     np.testing.assert_allclose(run(SGD(0.5), [1.0, 2.0], start=4.0), [3.5, 2.5])
     np.testing.assert_allclose(run(SGD(0.5, 0.5), [1.0, 2.0], start=4.0), [3.5, 2.25])
@@ -174,8 +193,8 @@ def test_nadam_finds_its_product_after_a_jump():
         (RMSprop(momentum=0.9, centered=True), "rmsprop_centered_momentum",
          ("velocity", "average_gradient", "momentum")),
         (Adagrad(), "adagrad", ("accumulator",)),
-        (Adadelta(), None, ("accumulated_grad", "accumulated_delta_var")),
-        (Nadam(), None, ("momentum", "velocity")),
+        (Adadelta(), "adadelta", ("accumulated_grad", "accumulated_delta_var")),
+        (Nadam(), "nadam", ("momentum", "velocity")),
     ],
     ids=repr,
 )

@@ -222,7 +222,7 @@ def test_sample_and_class_weights_follow_float64(y):
         X, y, batch_size=23, shuffle=False, verbose=0, sample_weight=weights, class_weight=classes
     )
     assert history.history["loss"] == [pytest.approx(expected, rel=2e-6)]
-    assert history.history["accuracy"] == [pytest.approx((total * right).sum() / total.sum(), rel=1e-6)]
+    assert history.history["accuracy"] == [pytest.approx(right.mean())], "metrics count all samples alike"
     for variable in model.weights:
         np.testing.assert_allclose(variable.value, want.weights[variable], rtol=0, atol=1e-6)
 

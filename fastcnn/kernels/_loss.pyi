@@ -17,6 +17,7 @@ class SoftmaxCrossEntropy(Loss):
         correct: NDArray | None = None,
         scale: float | NDArray = 1.0,
         label_smoothing: float = 0,
+        ignored: int | None = None,
     ) -> None: ...
 
 class SigmoidBinaryCrossEntropy(Loss):

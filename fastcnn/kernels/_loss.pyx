@@ -14,6 +14,8 @@ cdef extern from "fc_kernels.h":
         const float *x
         const int32_t *label
         const float *target
+        int ignores
+        int32_t ignored
         const float *weight
         float smoothing, scale
         float *p
@@ -133,15 +135,17 @@ cdef class SoftmaxCrossEntropy(Loss):
 
     The wanted distribution t is given by `targets`, or by int32 `labels` of n*h*w; label smoothing s makes it
     t (1 - s) + s / c. `correct` is 1 where the first largest x is at the label or the first largest target.
-    A label outside [0, c) makes the row's loss and gradient NaN.
+    A label outside [0, c) makes the row's loss and gradient NaN; they and `correct` are 0 where the label is `ignored`.
     """
 
     def __init__(self, Tensor x not None, loss_rows, labels=None, targets=None, Tensor p=None, Tensor dx=None,
-                 weights=None, correct=None, scale=1.0, double label_smoothing=0):
+                 weights=None, correct=None, scale=1.0, double label_smoothing=0, ignored=None):
         if (labels is None) == (targets is None):
             raise ValueError("SoftmaxCrossEntropy: expected either labels or targets")
         self.setup("SoftmaxCrossEntropy", kernels().softmax_crossentropy, x, p, dx, targets, labels,
                    loss_rows, weights, correct, scale, label_smoothing)
+        if ignored is not None:
+            self.a.first.ignores, self.a.first.ignored = True, ignored
 
 
 cdef class SigmoidBinaryCrossEntropy(Loss):

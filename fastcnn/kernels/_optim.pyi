@@ -7,6 +7,7 @@ from fastcnn.kernels._op import Op
 Segments = Iterable[tuple[int, int, int, bool]]
 
 BLOCK: int
+SCALARS: int
 
 def rules() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]: ...
 

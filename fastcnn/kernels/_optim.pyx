@@ -36,6 +36,7 @@ cdef extern from "fc_kernels.h":
         fc_optim_kernels optim
 
 BLOCK = 8192  # floats of one item
+SCALARS = FC_SCALARS  # elements of the array of a step's scalars
 
 
 cdef const fc_optim_kernels *kernels() noexcept:
@@ -109,8 +110,8 @@ cdef class Update(Op):
     """One step of an optimiser; items are blocks of 8192 weights or less.
 
     `w`, `g` and every array of `slots` are flat float32 arrays of one size. `rule` names the update; rules()
-    lists them with the slots and scalars each takes. `scalars` is float64 with 8 elements, in that order,
-    read at every run: Python refreshes them before each step. `segments` lists (offset, length, variable,
+    lists them with the slots and scalars each takes. `scalars` is float64 with SCALARS elements, in that
+    order, read at every run: Python refreshes them before each step. `segments` lists (offset, length, variable,
     decay) of the variables to update; weights in no segment stay. First g = clip(g * scale[variable], -clip,
     clip), scale being a float32 array or None; then w -= decay * w where the segment's flag says so; then the
     rule.

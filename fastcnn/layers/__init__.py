@@ -4,6 +4,15 @@ Sequences are (batch, steps, channels), volumes (batch, depth, height, width, ch
 """
 
 from fastcnn.layers.activations import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from fastcnn.layers.augmentation import (
+    RandomBrightness,
+    RandomContrast,
+    RandomCrop,
+    RandomFlip,
+    RandomRotation,
+    RandomTranslation,
+    RandomZoom,
+)
 from fastcnn.layers.base import Layer
 from fastcnn.layers.conv import Conv2D, DepthwiseConv2D
 from fastcnn.layers.conv1d import Conv1D, DepthwiseConv1D
@@ -100,6 +109,13 @@ __all__ = [
     "Normalization",
     "PReLU",
     "Permute",
+    "RandomBrightness",
+    "RandomContrast",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomTranslation",
+    "RandomZoom",
     "ReLU",
     "Rescaling",
     "Reshape",

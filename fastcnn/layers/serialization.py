@@ -8,6 +8,7 @@ from typing import Any
 from fastcnn.errors import unknown_name
 from fastcnn.layers import (
     activations,
+    augmentation,
     conv,
     conv1d,
     conv3d,
@@ -40,6 +41,8 @@ LAYERS: dict[str, type[Layer]] = {layer.__name__: layer for layer in (
     upsampling.UpSampling2D,
     merging.Add, merging.Subtract, merging.Multiply, merging.Average, merging.Maximum, merging.Minimum,
     merging.Concatenate,
+    augmentation.RandomBrightness, augmentation.RandomContrast, augmentation.RandomCrop, augmentation.RandomFlip,
+    augmentation.RandomRotation, augmentation.RandomTranslation, augmentation.RandomZoom,
 )}
 
 

@@ -17,25 +17,50 @@ from fastcnn.utils import compiled_kernel
 class LossIO:
     """The arrays through which a batch's targets go in and its loss comes out.
 
-    `targets` are int32 labels or float32 values, `weights` float32 per position or None; after a run `totals` holds
-    the sum of the positions' losses and of `correct` (1 for each position predicted right, where that is known).
+    `targets` are int32 labels or float32 values, `weights` float32 per position or None; `rows` positions count, all
+    but those with the label `ignored`. After a run `totals` holds the sum of the positions' losses and of `correct` (1
+    for each position predicted right, where that is known). The gradient is that of `factor` times the loss.
     """
 
-    def __init__(self, n: int, shape, sparse: bool, weighted: bool):
+    def __init__(self, n: int, shape, sparse: bool, weighted: bool, ignored: int | None = None, factor: float = 1.0):
         positions = n * prod(shape[:-1])
-        self.rows = positions
+        self.rows, self.factor = positions, factor
         target_shape = (n, *shape[:-1]) if sparse else (n, *shape)
         self.targets = np.zeros(target_shape, np.int32 if sparse else np.float32)
-        self.sparse = sparse
-        self.weights = np.ones(positions, np.float32) if weighted else None
+        self.sparse, self.ignored = sparse, ignored
+        self.counting = None if ignored is None else np.ones(target_shape, bool)
+        self.scale = np.full(1, factor / max(1, positions), np.float32)  # of the gradient
+        self.weights = np.ones((n, *shape[:-1]), np.float32) if weighted else None
+        self.sample_weight: np.ndarray | None = None
         self.loss_rows = np.zeros(positions, np.float32)
         self.correct = np.zeros(positions, np.float32)
         self.counts_correct = False
         self.totals = np.zeros(2, np.float64)
 
+    def set_targets(self, y: np.ndarray, samples: slice | np.ndarray) -> None:
+        """Take the targets of these samples, and count the positions that matter."""
+        if isinstance(samples, slice):
+            self.targets[...] = y[samples]
+        else:
+            np.take(y, samples, axis=0, out=self.targets, mode="clip")  # in range, or `point_at` had said so
+        if self.counting is not None:
+            np.not_equal(self.targets, self.ignored, out=self.counting)
+            self.rows = np.count_nonzero(self.counting)
+            self.scale[0] = self.factor / max(1, self.rows)
+
     def set_weights(self, sample_weight: np.ndarray) -> None:
-        """One weight per sample, for all its positions."""
-        self.weights.reshape(len(sample_weight), -1)[...] = sample_weight[:, None]
+        """One weight per sample, for all its positions, or one per position."""
+        shape, ndim = self.weights.shape, sample_weight.ndim
+        if sample_weight.shape != shape[:ndim]:
+            raise ValueError(f"sample_weight: expected shape {shape[:1]} or {shape} for a batch, got "
+                             f"{sample_weight.shape}; give one weight per sample, or per position of each output")
+        self.sample_weight = sample_weight
+        self.weights[...] = sample_weight.reshape(sample_weight.shape + (1,) * (len(shape) - ndim))
+
+    @property
+    def mean(self) -> float:
+        """The loss of the batch."""
+        return self.totals[0] / max(1, self.rows)
 
 
 def take_final_activation(ops: list[Operation], output: Value, loss) -> tuple[list[Operation], Value]:
@@ -51,61 +76,57 @@ def take_final_activation(ops: list[Operation], output: Value, loss) -> tuple[li
 def add_loss(b: Builder, loss: Any, logits: Value, output: Value, weighted: bool, gradient: bool,
              factor: float) -> LossIO:
     """The step that computes the loss of `output`, and with `gradient` that of `factor` times it by `logits`."""
-    io = LossIO(b.n, output.shape, is_sparse(loss), weighted)
+    io = LossIO(b.n, output.shape, is_sparse(loss), weighted, getattr(loss, "ignore_class", None), factor)
     kernel = kernel_of(loss)
     fused = logits is not output or getattr(loss, "from_logits", False) or kernel in ("mse", "mae")
     add = add_kernel_loss if kernel is not None and fused else add_numpy_loss
     if gradient:
         with b.gradient_of(logits) as dx:
-            add(b, loss, logits, output, io, dx, factor)
+            add(b, loss, logits, output, io, dx)
     else:
-        add(b, loss, logits, output, io, None, factor)
+        add(b, loss, logits, output, io, None)
     return io
 
 
-def add_kernel_loss(b: Builder, loss, logits: Value, output: Value, io: LossIO, dx: Buffer | None,
-                    factor: float) -> None:
+def add_kernel_loss(b: Builder, loss, logits: Value, output: Value, io: LossIO, dx: Buffer | None) -> None:
     """Value, gradient and right answers in one pass."""
     x, p = b.buffer(logits), b.buffer(output) if logits is not output else None
     kernel = kernel_of(loss)
 
     def make():
-        words = {"weights": io.weights, "scale": factor / max(1, io.rows), "dx": dx.tensor if dx else None}
+        words = {"weights": io.weights, "scale": io.scale, "dx": dx.tensor if dx else None}
         if kernel in ("mse", "mae"):
             error = _loss.MeanSquaredError if kernel == "mse" else _loss.MeanAbsoluteError
             return [error(x.tensor, io.loss_rows, io.targets, **words)]
         words.update(p=p.tensor if p else None, correct=io.correct, label_smoothing=loss.label_smoothing)
         if kernel == "sigmoid_cross_entropy":
             return [_loss.SigmoidBinaryCrossEntropy(x.tensor, io.loss_rows, io.targets, **words)]
-        return [_loss.SoftmaxCrossEntropy(x.tensor, io.loss_rows, **{"labels" if io.sparse else "targets": io.targets},
-                                          **words)]
+        wanted = {"labels": io.targets, "ignored": io.ignored} if io.sparse else {"targets": io.targets}
+        return [_loss.SoftmaxCrossEntropy(x.tensor, io.loss_rows, **wanted, **words)]
 
     io.counts_correct = kernel == "softmax_cross_entropy"
     b.step("loss", make, [x], [buffer for buffer in (p, dx) if buffer])
     b.step("loss total", lambda: [_loss.LossTotal(io.loss_rows, io.totals, io.correct)], [], [], pipelined=False)
 
 
-def add_numpy_loss(b: Builder, loss, logits: Value, output: Value, io: LossIO, dx: Buffer | None,
-                   factor: float) -> None:
+def add_numpy_loss(b: Builder, loss, logits: Value, output: Value, io: LossIO, dx: Buffer | None) -> None:
     """A loss that has no kernel, or a custom one."""
     y = b.buffer(output)
 
     def call():
         predicted = y.view.reshape(b.n, *output.shape)
-        values = loss.per_sample(io.targets, predicted)
-        weights = None if io.weights is None else io.weights.reshape(b.n, -1)[:, 0]
-        io.totals[0] = (values if weights is None else values * weights).sum() * (io.rows / max(1, b.n))
+        io.totals[0] = loss(io.targets, predicted, io.sample_weight) * io.rows
         if dx is not None:
-            slope = (loss.gradient(io.targets, predicted) if weights is None
-                     else loss.weighted_gradient(io.targets, predicted, weights))
-            dx.fill(slope * np.float32(factor), loss.name)
+            slope = (loss.gradient(io.targets, predicted) if io.sample_weight is None
+                     else loss.weighted_gradient(io.targets, predicted, io.sample_weight))
+            dx.fill(slope * np.float32(io.factor), loss.name)
 
     b.python_step("loss", call, [y], [dx] if dx else [], None)
 
 
 def kernel_of(loss) -> str | None:
     """The fused form of a loss, if it has one."""
-    return compiled_kernel(loss, "per_sample", "gradient", "_value", "_slope")
+    return compiled_kernel(loss, "per_sample", "per_position", "gradient", "_value", "_slope")
 
 
 def is_sparse(loss) -> bool:

@@ -107,7 +107,7 @@ class Plan:
                 for variable, gradient in penalties:
                     gradient += variable.regularizer.gradient(variable.value)
             segments += [add_penalties, []]
-        self.scalars = np.zeros(8)
+        self.scalars = np.zeros(_optim.SCALARS)
         self.scale = np.ones(max(1, len(store.variables)), np.float32)
         trainable = store.segments()
         clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None

@@ -11,6 +11,8 @@ typedef struct fc_loss_rows {
     const float *x;       /* logits or predictions */
     const int32_t *label; /* right column of each row, or NULL: then `target` says */
     const float *target;  /* wanted values */
+    int ignores;          /* rows of the label `ignored` do not count: their loss, gradient and `correct` are 0 */
+    int32_t ignored;
     const float *weight;  /* of each row, or NULL for 1 */
     float smoothing;      /* label smoothing: targets are pulled this far towards the uniform distribution */
     float scale;          /* of the gradient: 1 / rows of the batch for the mean loss */

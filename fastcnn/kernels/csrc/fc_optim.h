@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 #define FC_SLOTS_MAX 3
-#define FC_SCALARS 8
+#define FC_SCALARS 9
 
 /* The scalars of a step, in double precision because rules need 1 - beta. */
 typedef struct fc_step_scalars {

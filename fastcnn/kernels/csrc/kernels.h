@@ -10,6 +10,7 @@
 #include "loss.h"
 #include "norm.h"
 #include "optim.h"
+#include "augment.h"
 #include "probe.h"
 
 #define PASTE2(a, b) a##b
@@ -35,5 +36,6 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .loss = LOSS_KERNELS,
     .norm = NORM_KERNELS,
     .optim = OPTIM_KERNELS,
+    .augment = AUGMENT_KERNELS,
     .probe = {fma_loop},
 };

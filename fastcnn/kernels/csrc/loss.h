@@ -50,13 +50,14 @@ INLINE float finish_row(softmax_row *s, const fc_loss_rows *r, ptrdiff_t i)
     s->inverse = 1.0f / s->sum;
     s->total = sum_all(s->total);
     s->dot = sum_all(s->dot);
-    float weight = r->weight ? r->weight[i] : 1;
-    if (r->label && (r->label[i] < 0 || r->label[i] >= r->c)) weight = __builtin_nanf("");
+    const int skip = r->label && r->ignores && r->label[i] == r->ignored;
+    float weight = skip ? 0 : r->weight ? r->weight[i] : 1;
+    if (r->label && !skip && (r->label[i] < 0 || r->label[i] >= r->c)) weight = __builtin_nanf("");
     r->loss[i] = weight * (s->total * vlog(s->sum) - s->dot)[0];
     if (r->correct) {
         const float first = min_all(s->first)[0];
         const float wanted = r->label ? (float)r->label[i] : min_all(s->target_first)[0];
-        r->correct[i] = first == wanted && s->sum[0] == s->sum[0];
+        r->correct[i] = !skip && first == wanted && s->sum[0] == s->sum[0];
     }
     return weight * r->scale;
 }

@@ -33,6 +33,16 @@ RULE(adam)
     *w -= slot[0] * alpha / (vsqrt(slot[1]) + epsilon);
 }
 
+/* own: beta_1 beta_2 epsilon, then the factors of the moment, the gradient and the mean square, which follow from
+ * step t alone; those of the moment and the gradient include the rate. Dozat, ICLR workshop 2016. */
+RULE(nadam)
+{
+    const float fresh_1 = 1 - own[0], fresh_2 = 1 - own[1], epsilon = own[2];
+    slot[0] += (g - slot[0]) * fresh_1;
+    slot[1] += (g * g - slot[1]) * fresh_2;
+    *w -= (slot[0] * (float)own[3] + g * (float)own[4]) / (vsqrt(slot[1] * (float)own[5]) + epsilon);
+}
+
 /* own: rho epsilon [momentum]. Tieleman and Hinton, 2012; centered: Graves, arXiv:1308.0850. Slots are the
  * mean square of g, then its mean if centered, then the velocity if there is momentum. */
 INLINE vf rmsprop_step(vf g, vf *square, vf *mean, float rate, const double own[])
@@ -63,6 +73,16 @@ RULE(adagrad)
     *w -= g * rate / vsqrt(slot[0] + (float)own[0]);
 }
 
+/* own: rho epsilon. Slots are the mean squares of g and of the changes. Zeiler, arXiv:1212.5701. */
+RULE(adadelta)
+{
+    const float rho = own[0], fresh = 1 - own[0], epsilon = own[1];
+    slot[0] = slot[0] * rho + g * g * fresh;
+    const vf change = g * vsqrt(slot[1] + epsilon) / vsqrt(slot[0] + epsilon);
+    slot[1] = slot[1] * rho + change * change * fresh;
+    *w -= change * rate;
+}
+
 /* At most VLEN of the n weights from i on. */
 #define DEFINE_RULE(name, slots)                                                                        \
     INLINE void name##_vector(const fc_update *u, ptrdiff_t i, ptrdiff_t n)                             \
@@ -88,23 +108,27 @@ DEFINE_RULE(sgd, 0)
 DEFINE_RULE(sgd_momentum, 1)
 DEFINE_RULE(sgd_nesterov, 1)
 DEFINE_RULE(adam, 2)
+DEFINE_RULE(nadam, 2)
 DEFINE_RULE(rmsprop, 1)
 DEFINE_RULE(rmsprop_momentum, 2)
 DEFINE_RULE(rmsprop_centered, 2)
 DEFINE_RULE(rmsprop_centered_momentum, 3)
 DEFINE_RULE(adagrad, 1)
+DEFINE_RULE(adadelta, 2)
 
 static const fc_rule rules[] = {
     {"sgd", "", "", sgd_update},
     {"sgd_momentum", "momentum", "momentum", sgd_momentum_update},
     {"sgd_nesterov", "momentum", "momentum", sgd_nesterov_update},
     {"adam", "momentum velocity", "alpha beta_1 beta_2 epsilon", adam_update},
+    {"nadam", "momentum velocity", "beta_1 beta_2 epsilon momentum_factor gradient_factor velocity_factor", nadam_update},
     {"rmsprop", "velocity", "rho epsilon", rmsprop_update},
     {"rmsprop_momentum", "velocity momentum", "rho epsilon momentum", rmsprop_momentum_update},
     {"rmsprop_centered", "velocity average_gradient", "rho epsilon", rmsprop_centered_update},
     {"rmsprop_centered_momentum", "velocity average_gradient momentum", "rho epsilon momentum",
      rmsprop_centered_momentum_update},
     {"adagrad", "accumulator", "epsilon", adagrad_update},
+    {"adadelta", "accumulated_grad accumulated_delta_var", "rho epsilon", adadelta_update},
     {0},
 };
 

@@ -3,6 +3,9 @@
  *
  * Elements of an image come in blocks of 64 = 16 counters of 4 words: element 64 b + 16 w + l is word w of
  * counter (16 b + l, image, step, stream). The layout is the same on every ISA. */
+#ifndef FC_PHILOX_H
+#define FC_PHILOX_H
+
 #include "vmath.h"
 #include "fc_eltwise.h"
 
@@ -61,3 +64,5 @@ static void dropout_scale(float *out, const fc_dropout *d, ptrdiff_t first, ptrd
         out += count, first += count, n -= count;
     }
 }
+
+#endif

@@ -1,0 +1,47 @@
+"""The logs of training as a table in a file."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from fastcnn.callbacks.callback import Callback, Logs
+
+
+class CSVLogger(Callback):
+    """Writes the logs of every epoch as a line of a CSV file, under a line of names.
+
+    Parameters
+    ----------
+    filename : file to write.
+    separator : character between values.
+    append : go on with an existing file, in its columns, rather than overwrite it.
+    """
+
+    def __init__(self, filename: str | Path, separator: str = ",", append: bool = False) -> None:
+        super().__init__()
+        self.filename = Path(filename)
+        self.separator = separator
+        self.append = append
+        self._columns: list[str] | None = None
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._columns = self._existing_columns() if self.append else None
+        if self._columns is None:
+            self.filename.write_text("")
+
+    def _existing_columns(self) -> list[str] | None:
+        if not self.filename.exists():
+            return None
+        with open(self.filename, newline="") as file:
+            return next(csv.reader(file, delimiter=self.separator), None)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        row = {"epoch": epoch, **(logs or {})}
+        with open(self.filename, "a", newline="") as file:
+            if self._columns is None:
+                self._columns = ["epoch", *sorted(logs or {})]
+                csv.writer(file, delimiter=self.separator).writerow(self._columns)
+            csv.DictWriter(
+                file, self._columns, restval="NA", extrasaction="ignore", delimiter=self.separator
+            ).writerow(row)
