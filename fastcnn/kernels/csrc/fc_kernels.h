@@ -21,6 +21,7 @@
 #include "fc_optim.h"
 #include "fc_probe.h"
 #include "fc_resize.h"
+#include "fc_winograd.h"
 
 #define FC_MR_MAX 14 /* rows of the largest tile of any ISA */
 
@@ -88,6 +89,7 @@ typedef struct fc_kernels {
     fc_norm_kernels norm;
     fc_optim_kernels optim;
     fc_probe_kernels probe;
+    fc_winograd_kernels winograd;
 } fc_kernels;
 
 #endif

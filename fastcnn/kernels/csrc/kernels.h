@@ -11,6 +11,7 @@
 #include "norm.h"
 #include "optim.h"
 #include "probe.h"
+#include "winograd.h"
 
 #define PASTE2(a, b) a##b
 #define PASTE(a, b) PASTE2(a, b)
@@ -36,4 +37,5 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .norm = NORM_KERNELS,
     .optim = OPTIM_KERNELS,
     .probe = {fma_loop},
+    .winograd = WINOGRAD_KERNELS,
 };
