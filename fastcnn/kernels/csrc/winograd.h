@@ -376,18 +376,14 @@ DEFINE_WEIGHTS(2, 4)
 
 /* ---- products */
 
-/* acc[v] += x * w[v] for a value x in memory. On AVX-512 the multiply-add can itself read and spread x, which costs a
- * load per multiply-add but no instruction: done for every second row, loads and instructions both stay below what
- * a core issues beside two multiply-adds a cycle. */
+/* acc[v] += *x * w[v]. Every second row, and all rows of a single vector, are spread inside the multiply-add: loads
+ * and instructions then both stay below what a core issues beside two multiply-adds a cycle. */
 INLINE void add_products(vf *acc, const float *x, const vf *w, const int nv, const int row)
 {
-#if VLEN == 16 && !defined(__clang__)
     if (row % 2 || nv == 1) {
-        UNROLL for (int v = 0; v < nv; v++)
-            __asm__("vfmadd231ps %1%{1to16%}, %2, %0" : "+v"(acc[v]) : "m"(*x), "v"(w[v]));
+        UNROLL for (int v = 0; v < nv; v++) acc[v] = fma_splat(acc[v], x, w[v]);
         return;
     }
-#endif
     const vf value = splat(*x);
     UNROLL for (int v = 0; v < nv; v++) acc[v] += value * w[v];
 }
