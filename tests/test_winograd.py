@@ -519,14 +519,21 @@ def trained(algorithm, rng_seed=0):
     return before, np.concatenate([w.ravel() for w in model.get_weights()])
 
 
-def test_training_with_winograd(isa):
+each_storage = pytest.mark.parametrize("stored_bytes", (0, winograd.STORED_BYTES), ids=("transformed anew", "stored"))
+
+
+@each_storage
+def test_training_with_winograd(stored_bytes, isa, monkeypatch):
+    monkeypatch.setattr(winograd, "STORED_BYTES", stored_bytes)
     (before, after), (want_before, want_after) = trained("winograd"), trained("direct")
     assert (before != want_before).any()
     np.testing.assert_allclose(before, want_before, atol=1e-5)
     np.testing.assert_allclose(after, want_after, atol=1e-5)
 
 
-def test_training_has_the_same_bits_on_any_number_of_threads():
+@each_storage
+def test_training_has_the_same_bits_on_any_number_of_threads(stored_bytes, monkeypatch):
+    monkeypatch.setattr(winograd, "STORED_BYTES", stored_bytes)
     usual, results = _cpu.get_num_threads(), []
     try:
         for threads in (1, 2, 3):

@@ -6,7 +6,7 @@ from fastcnn.geometry import Conv
 from fastcnn.kernels._winograd import Tiles, WinogradConv, WinogradWeightGrad, WinogradWeights
 
 # Larger transformed weights are not stored but made where they are used: reading them would take longer.
-STORED_BYTES = 1 << 20
+STORED_BYTES = 5 << 20
 
 
 def transformed_bytes(conv: Conv, m: int) -> int:

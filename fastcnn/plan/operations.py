@@ -171,12 +171,11 @@ class Conv(Operation):
                   [x], [y, *writes], **options)
 
     def winograd_weights(self, b, conv, m, make):
-        """The weights, and how the step that reads them is run: those too large to store transformed are a stage of
-        their own."""
-        stored = winograd.stores_weights(conv, m)
-        weights = b.weights(self.kernel, self.kernel_shape, self, lambda w, packed: make(m, w, packed), stored,
-                            PackWinograd)
-        return weights, {"pipelined": stored, "weight_bytes": winograd.transformed_bytes(conv, m)}
+        """The weights, and how the step that reads them is run: large ones are a stage of their own."""
+        weights = b.weights(self.kernel, self.kernel_shape, self, lambda w, packed: make(m, w, packed),
+                            winograd.stores_weights(conv, m), PackWinograd)
+        weight_bytes = winograd.transformed_bytes(conv, m)
+        return weights, {"pipelined": weight_bytes <= passes.LARGE_WEIGHTS, "weight_bytes": weight_bytes}
 
     def backward(self, b):
         conv = self.sizes(self.x, b.n)
