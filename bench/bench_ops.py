@@ -1,6 +1,7 @@
 """Speed of the kernels: `python -m pytest bench/bench_ops.py --threads 2`.
 
-Convolution and dense layers are held against the multiply-add peak, pooling against copying as many bytes.
+Convolution and dense layers are held against the multiply-add peak (Winograd's algorithm counts the multiplications of
+the direct one, and so may exceed it), pooling against copying as many bytes.
 The engine's work is timed, packing of weights included, without the checks around it.
 """
 
@@ -13,7 +14,7 @@ from bench.engine import prepare
 from bench.shapes import SPEED, ConvCase
 from fastcnn import ops
 
-ALGORITHMS = ("direct", "im2col")
+ALGORITHMS = ("direct", "im2col", "winograd")  # all cases are 3 x 3 at stride 1
 POOLED = (64, 32, 32, 64)  # images before pooling
 DENSE = (64, 3136, 128)  # samples, inputs, outputs: the larger dense layer of SimpleCNN
 

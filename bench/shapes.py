@@ -194,6 +194,8 @@ NETWORKS = [
 
 # The shapes whose speed the project promises.
 SPEED = [
+    _same3("speed_32x32_16_16", 64, 32, 16, 16),
+    _same3("speed_28x28_32_32", 64, 28, 32, 32),
     _same3("speed_16x16_32_64", 64, 16, 32, 64),
     _same3("speed_32x32_64_64", 32, 32, 64, 64),
     _same3("speed_16x16_128_128", 32, 16, 128, 128),

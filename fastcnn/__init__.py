@@ -21,6 +21,7 @@ from fastcnn import (
     schedules,
     utils,
 )
+from fastcnn.algorithms import get_algorithm_policy, set_algorithm_policy
 from fastcnn.config import __version__, config_text, show_config
 from fastcnn.errors import CheckpointError
 from fastcnn.kernels._cpu import get_num_threads, set_num_threads
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckpointError", "Input", "Model", "Sequential", "__version__", "callbacks", "config_text", "data",
-    "datasets", "get_num_threads", "initializers", "layers", "load_model", "losses", "metrics", "ops",
-    "optimizers", "plot", "reference", "regularizers", "schedules", "seed", "set_num_threads", "show_config",
-    "utils",
+    "datasets", "get_algorithm_policy", "get_num_threads", "initializers", "layers", "load_model", "losses",
+    "metrics", "ops", "optimizers", "plot", "reference", "regularizers", "schedules", "seed", "set_algorithm_policy",
+    "set_num_threads", "show_config", "utils",
 ]
 
 _LAZY = ("datasets", "plot", "reference")  # imported when first asked for: slow, and most programs use none

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastcnn import compiling, optimizers, random
 from fastcnn import metrics as metrics_module
+from fastcnn.algorithms import get_algorithm_policy
 from fastcnn.batches import check_count, check_lengths, output_weights, prepare_input, shapes_of, slices
 from fastcnn.callbacks import CallbackList, History
 from fastcnn.data import Dataset
@@ -149,7 +150,7 @@ class Trainer:
         if kind == "train":
             self._fill_slots()
         frozen = tuple(v.layer.trainable for v in variables) if kind in ("train", "predict_training") else None
-        key = (kind, n, weighted, _cpu.isa(), frozen)
+        key = (kind, n, weighted, _cpu.isa(), get_algorithm_policy(), frozen)
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = self._make_plan(kind, n, weighted)

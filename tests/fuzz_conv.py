@@ -2,8 +2,9 @@
 
     python -m tests.fuzz_conv --cases 20000 --seed 0
 
-Integer data must agree to the bit, real data within 4 units in the last place of the sum of magnitudes. A
-case that fails is printed in full; its number and the seed reproduce it.
+Integer data must agree to the bit, real data within 4 units in the last place of the sum of magnitudes;
+Winograd's algorithm, on the 3 x 3 case nearest to it, within the bound of tests/test_winograd.py. A case that
+fails is printed in full; its number and the seed reproduce it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import itertools
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,6 +23,8 @@ from fastcnn.kernels import _cpu
 from tests.check import assert_close, assert_same, small_ints
 
 ALGORITHMS = ("direct", "im2col")
+# Errors of Winograd's algorithm, in units in the last place of the largest sum of magnitudes.
+WINOGRAD_ULPS = 32
 
 
 def passes(case: ConvCase, x, w, b, dy, module, **options):
@@ -57,7 +61,25 @@ def check_case(case: ConvCase, rng: np.random.Generator, isas, algorithms=ALGORI
         for name, got in passes(case, *real, ops, algorithm=algorithm):
             assert_close(got, want_real[name], terms[name], scale=scale[name])
             compared += 2
-    return compared
+    return compared + check_winograd(winograd_case(case), rng, isas)
+
+
+def winograd_case(case: ConvCase) -> ConvCase:
+    """The nearest case that Winograd's algorithm can serve."""
+    return replace(case, ih=max(3, case.ih), iw=max(3, case.iw), kh=3, kw=3, strides=(1, 1), dilation=(1, 1), groups=1)
+
+
+def check_winograd(case: ConvCase, rng: np.random.Generator, isas) -> int:
+    """Check Winograd's algorithm on real data; the number of results compared."""
+    shapes = case.input_shape, case.weight_shape, (case.oc,), case.output_shape
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    want = dict(passes(case, *arrays, reference))
+    scale = dict(passes(case, *(np.abs(a) for a in arrays), reference))
+    for isa in isas:
+        _cpu.select_isa(isa)
+        for name, got in passes(case, *arrays, ops, algorithm="winograd"):
+            assert_close(got, want[name], 1, WINOGRAD_ULPS, np.max(scale[name], initial=0.0))
+    return 3 * len(isas)
 
 
 def main(argv=None) -> int:

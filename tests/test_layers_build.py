@@ -509,9 +509,9 @@ MISTAKES = {
         ["c: unknown algorithm 'im2cool'", "Did you mean 'im2col'?"],
     ),
     "algorithm winograd": (
-        lambda: layers.Conv2D(4, 3, algorithm="winograd", name="c"),
+        lambda: layers.Conv2D(4, 3, 2, algorithm="winograd", name="c"),
         ValueError,
-        ["c: algorithm 'winograd' is not available in this version", "'direct'"],
+        ["c: algorithm 'winograd' needs strides of 1, got (2, 2)", "use algorithm='auto'"],
     ),
     "algorithm fft": (
         lambda: layers.Conv2D(4, 3, algorithm="fft", name="c"),

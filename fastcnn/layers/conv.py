@@ -5,8 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from fastcnn import initializers, regularizers
-from fastcnn.errors import unknown_name
+from fastcnn import algorithms, initializers, regularizers
 from fastcnn.geometry import Window, Window3D, resolve_padding, sizes
 from fastcnn.layers.activations import activation_name, lower_activation
 from fastcnn.layers.arguments import Shape, flag, positive_int
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering
     from fastcnn.plan.operations import Value
 
-ALGORITHMS = ("auto", "direct", "im2col")
-PLANNED_ALGORITHMS = ("winograd", "fft")
+PLANNED_ALGORITHMS = ("fft",)
 WINDOWS = {1: Window.over_steps, 2: Window.resolve, 3: Window3D.resolve}
 
 
@@ -33,10 +31,8 @@ def check_algorithm(algorithm: Any, where: str) -> str:
     """The name of an algorithm of this version; ValueError for others."""
     if algorithm in PLANNED_ALGORITHMS:
         raise ValueError(f"{where}: algorithm {algorithm!r} is not available in this version; use one of "
-                         f"{', '.join(map(repr, ALGORITHMS))}")
-    if algorithm not in ALGORITHMS:
-        raise unknown_name("algorithm", algorithm, ALGORITHMS, where)
-    return algorithm
+                         f"{', '.join(map(repr, algorithms.ALGORITHMS))}")
+    return algorithms.check_algorithm(algorithm, where)
 
 
 def check_groups(filters: int, groups: Any, where: str) -> int:
@@ -113,6 +109,8 @@ class FilterBank(Convolution):
         self.kernel_initializer = initializers.get(kernel_initializer, self.name)
         self.kernel_regularizer = regularizers.get(kernel_regularizer, self.name)
         self.algorithm = check_algorithm(algorithm, self.name)
+        algorithms.check_winograd(self.algorithm, self.kernel_size, self.strides, self.dilation_rate, self.groups,
+                                  self.name)
 
     def build(self, input_shape: Shape) -> None:
         self.channels = input_shape[-1]
@@ -155,7 +153,7 @@ class Conv2D(FilterBank):
     activation : a name, see `Activation`.
     kernel_initializer, bias_initializer : see `fastcnn.initializers`.
     kernel_regularizer : see `fastcnn.regularizers`.
-    algorithm : 'auto', 'direct' or 'im2col'.
+    algorithm : 'auto', 'direct', 'im2col' or, for 3 x 3 kernels without strides, dilation and groups, 'winograd'.
 
     Raises
     ------

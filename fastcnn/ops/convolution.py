@@ -7,18 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastcnn.algorithms import FORWARD, INPUT_GRAD, WEIGHT_GRAD, check_algorithm, check_winograd, winograd_tile
 from fastcnn.arrays import IMAGES, WEIGHTS, Array, aligned_zeros, as_float32
-from fastcnn.errors import unknown_name
 from fastcnn.geometry import Conv, IntOrPair, Padding, image_shape, pair, positive, resolve_transpose
 from fastcnn.kernels import conv as passes
+from fastcnn.kernels import winograd
 from fastcnn.kernels._conv import PackWeights
 from fastcnn.kernels._depthwise import DepthwiseConv, DepthwiseInputGrad, DepthwiseWeightGrad
-from fastcnn.kernels._op import Op
+from fastcnn.kernels._op import Op, Tensor
+from fastcnn.kernels._winograd import PackWinograd
 from fastcnn.ops._engine import SLICE_CHANNELS, bands, run, sum_over_images, tensor
-
-ALGORITHMS = ("auto", "direct", "im2col")
-
-# Weight gradients of more bytes are cut by input channels instead of summed in parts.
 
 
 def conv2d(
@@ -44,7 +42,9 @@ def conv2d(
     w : (kh, kw, in_channels // groups, filters)
     b : (filters,), optional
     padding : 'valid', 'same' (TensorFlow's rule), an int, a pair, or ((top, bottom), (left, right))
-    algorithm : 'auto', 'direct' or 'im2col'
+    algorithm : 'auto', 'direct', 'im2col' or, for 3 x 3 kernels at strides, dilation and groups of 1, 'winograd'
+        (small integers are then not exact, and a NaN or infinity spreads over the 6 x 6 tile that reads it).
+        'auto' chooses between direct and winograd by shape; see `fastcnn.set_algorithm_policy`.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def conv2d_input_grad(
     shape = image_shape(input_shape, "input_shape", where)
     conv = Conv.resolve(shape, w.shape, strides, padding, dilation, groups, where)
     _check_dy(dy, conv, where)
-    return _spread(conv, dy, w, None, _check_algorithm(algorithm, where))
+    return _spread(conv, dy, w, None, _check_algorithm(algorithm, conv, where))
 
 
 def conv2d_weight_grad(
@@ -256,13 +256,18 @@ def _transposed(size, kernel, strides, padding, output_padding, dilation, where)
 def _correlate(x, w, b, strides, padding, dilation, groups, algorithm, where) -> Array:
     x = as_float32(x, 4, f"{where}: x", axes=IMAGES)
     conv = Conv.resolve(x.shape, w.shape, strides, padding, dilation, groups, where)
-    return _forward(conv, x, w, _bias(b, conv.oc, where), _check_algorithm(algorithm, where))
+    return _forward(conv, x, w, _bias(b, conv.oc, where), _check_algorithm(algorithm, conv, where))
 
 
 def _forward(conv: Conv, x: Array, w: Array, b: Array | None, algorithm: str) -> Array:
     y = aligned_zeros(conv.y_shape)
     if _is_depthwise(conv, algorithm):
         run(DepthwiseConv(tensor(x), _per_channel(conv, w), b, tensor(y), *_steps(conv), -np.inf, np.inf))
+        return y
+    m = winograd_tile(conv, FORWARD, algorithm)
+    if m:
+        weights, pack = _winograd_weights(conv, m, lambda packed: winograd.forward_weights(m, w, packed))
+        run(*pack, winograd.forward(conv, m, tensor(x), weights, tensor(y), b, by_blocks=True))
         return y
     weights, pack = _packed(lambda packed: passes.forward_weights(conv, w, packed))
     cuts = bands(conv.n, conv.window.oh)
@@ -276,6 +281,11 @@ def _spread(conv: Conv, dy: Array, w: Array, b: Array | None, algorithm: str) ->
     if _is_depthwise(conv, algorithm):
         run(DepthwiseInputGrad(tensor(dy), _per_channel(conv, w), tensor(dx), *_steps(conv)))
         return dx if b is None else np.add(dx, b, out=dx)
+    m = winograd_tile(conv, INPUT_GRAD, algorithm)
+    if m:
+        weights, pack = _winograd_weights(conv, m, lambda packed: winograd.input_grad_weights(m, w, packed))
+        run(*pack, winograd.input_grad(conv, m, tensor(dy), weights, tensor(dx), b, by_blocks=True))
+        return dx
     source, target, ops = tensor(dy), tensor(dx), []
     for phase in passes.phases(conv):
         weights, pack = _packed(lambda packed, p=phase: passes.input_grad_weights(conv, p, w, packed))
@@ -292,7 +302,10 @@ def _weight_grad(
     w_shape = (*kernel, x.shape[3] // groups, dy.shape[3])
     conv = Conv.resolve(x.shape, w_shape, strides, padding, dilation, groups, where)
     _check_dy(dy, conv, where)
-    algorithm = _check_algorithm(algorithm, where)
+    algorithm = _check_algorithm(algorithm, conv, where)
+    m = winograd_tile(conv, WEIGHT_GRAD, algorithm)
+    if m:
+        return _winograd_weight_grad(conv, m, tensor(x), tensor(dy))
     inputs, errors = tensor(x), tensor(dy)
     if groups == 1 and conv.n and passes.weight_bytes(conv) > passes.LARGE_WEIGHTS:
         dw, width = aligned_zeros(conv.w_shape), min(SLICE_CHANNELS, conv.ic)
@@ -309,11 +322,27 @@ def _weight_grad(
     return sum_over_images(conv.n, conv.w_shape, one_part_per_group)
 
 
-def _packed(make):
+def _winograd_weight_grad(conv: Conv, m: int, x: Tensor, dy: Tensor) -> Array:
+    if conv.n and passes.weight_bytes(conv) > passes.LARGE_WEIGHTS:
+        dw = aligned_zeros(conv.w_shape)
+        run(winograd.weight_grad(conv, m, x, dy, dw[None], by_channels=True))
+        return dw
+    return sum_over_images(conv.n, conv.w_shape, lambda parts: winograd.weight_grad(conv, m, x, dy, parts))
+
+
+def _winograd_weights(conv: Conv, m: int, make):
+    """(weights, the op that transforms them beforehand, if any)."""
+    if not winograd.stores_weights(conv, m):
+        return make(None), []
+    weights, pack = _packed(make, PackWinograd)
+    return weights, [pack]
+
+
+def _packed(make, pack: type[Op] = PackWeights):
     """(weights in packed form, the op that packs them)."""
     packed = aligned_zeros(make(None).packed_size)
     weights = make(packed)
-    return weights, PackWeights(weights)
+    return weights, pack(weights)
 
 
 # ---- depthwise convolution: w (kh, kw, 1, channels * m) lies in memory as (kh, kw, channels, m)
@@ -335,9 +364,9 @@ def _steps(conv: Conv):
 # ---- checks
 
 
-def _check_algorithm(algorithm, where: str) -> str:
-    if algorithm not in ALGORITHMS:
-        raise unknown_name("algorithm", algorithm, ALGORITHMS, where)
+def _check_algorithm(algorithm, conv: Conv, where: str) -> str:
+    w = conv.window
+    check_winograd(check_algorithm(algorithm, where), (w.kh, w.kw), (w.sh, w.sw), (w.dh, w.dw), conv.groups, where)
     return algorithm
 
 

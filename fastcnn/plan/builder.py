@@ -169,7 +169,7 @@ class Builder:
         self.deferred: list[Step] = []
         self.origins: dict[Op, Step] = {}  # for profiles: which step an op came from
         self.preparations: list[Op] = []
-        self.packs: list[PackWeights] = []
+        self.packs: list[Op] = []
         self.weight_bytes = 0  # of packed weights and partial gradients
         self.buffers: dict[Value, Buffer] = {}
         self.grads: dict[Value, Buffer] = {}
@@ -292,14 +292,14 @@ class Builder:
         """Run `op`, which computes from weights alone, whenever these have changed, before weights are packed."""
         self.preparations.append(op)
 
-    def weights(self, variable, shape, op, make, pack: bool):
+    def weights(self, variable, shape, op, make, pack: bool, packer: type[Op] = PackWeights):
         """A function that gives the Weights; packed ones are filled by a step at the start of the program."""
         array = variable.value.reshape(shape)
         packed = aligned_zeros(make(array, None).packed_size) if pack else None
         weights = make(array, packed)
         if pack:
             self.weight_bytes += packed.nbytes
-            self.packs.append(PackWeights(weights))
+            self.packs.append(packer(weights))
         return lambda: weights
 
     def partial_gradients(self, kernel, bias) -> PartialGradient:

@@ -11,16 +11,19 @@ from collections.abc import Sequence
 from math import inf, prod
 from typing import TYPE_CHECKING, Any
 
+from fastcnn.algorithms import FORWARD, INPUT_GRAD, WEIGHT_GRAD, winograd_tile
 from fastcnn.geometry import Conv as ConvSizes
 from fastcnn.geometry import Window
-from fastcnn.kernels import _depthwise, _eltwise, _pool
+from fastcnn.kernels import _depthwise, _eltwise, _pool, winograd
 from fastcnn.kernels import conv as passes
+from fastcnn.kernels._winograd import PackWinograd
 
 if TYPE_CHECKING:
     from fastcnn.layers.base import Layer, Variable
     from fastcnn.plan.builder import Builder
 
 NO_HALO = ((0, 0), (0, 0))
+MANY = 1 << 20  # images
 CLAMPS = {"linear": (-inf, inf), "relu": (0.0, inf), "relu6": (0.0, 6.0)}
 
 
@@ -89,13 +92,18 @@ class Conv(Operation):
 
     def __init__(self, x, words: dict[str, Any], kernel, bias, algorithm="auto", layer=None):
         self.words, self.kernel, self.bias = words, kernel, bias
-        self.algorithm = "im2col" if algorithm == "im2col" else "direct"
+        self.algorithm = algorithm
         self.activation, self.pool = "linear", None
         sizes = self.sizes(x, 1)
         shape = (*x.shape[:-1], sizes.oc) if len(kernel.shape) == 2 else like(x, *sizes.y_shape[1:])
         super().__init__([x], shape, layer, (kernel, bias))
-        if self.algorithm == "direct":
+        if not (self.algorithm == "im2col" or self.may_be_winograd):
             x.want_halo(forward_halo(sizes.window))
+
+    @property
+    def may_be_winograd(self) -> bool:
+        """Whether the forward pass over a large enough batch is Winograd's."""
+        return winograd_tile(self.sizes(self.x, MANY), FORWARD, self.algorithm) > 0
 
     def sizes(self, x: Value, n: int) -> ConvSizes:
         return ConvSizes.resolve((n, *x.hwc), self.kernel_shape, where=self.name, **self.words)
@@ -123,29 +131,51 @@ class Conv(Operation):
         if (self.pool or self.is_dense or not pool.is_simple or self.activation not in ("linear", "relu")
                 or self.words.get("groups", 1) > 1 or self.weight_bytes > passes.HUGE_WEIGHTS):
             return False
+        if self.may_be_winograd and (pool.window.kh, pool.window.kw) != (2, 2):
+            return False
         self.pool = pool.window
         take_over(self, pool)
         return True
 
     def forward(self, b):
         conv = self.sizes(self.x, b.n)
+        m = winograd_tile(conv, FORWARD, self.algorithm)
+        if m:
+            self.winograd_forward(b, conv, m)
+            return
         x, y = b.buffer(self.x), b.buffer(self.y)
         weights = b.weights(self.kernel, self.kernel_shape, self,
                             lambda w, packed: passes.forward_weights(conv, w, packed), pack=not self.is_dense)
-        options = {"clamp": CLAMPS[self.activation]} | self.dense_options
-        writes = [y]
-        if self.pool:
-            arg = b.args(self, (*self.y.shape,)) if b.training else None
-            writes += [arg] if arg else []
-            window = (self.pool.kh, self.pool.kw)
+        writes, options = self.pool_options(b)
 
         def make():
-            if self.pool:
-                options.update(pool=window, arg=arg.array if arg else None, clamp=CLAMPS["linear"],
-                               pool_relu=self.activation == "relu")
-            return [passes.forward(conv, x.tensor, weights(), y.tensor, b.value(self.bias), self.algorithm, **options)]
+            return [passes.forward(conv, x.tensor, weights(), y.tensor, b.value(self.bias), self.algorithm,
+                                   **self.dense_options, **options)]
 
-        self.step(b, "forward", make, [x], writes, pipelined=not self.is_dense, weight_bytes=self.weight_bytes)
+        self.step(b, "forward", make, [x], [y, *writes], pipelined=not self.is_dense, weight_bytes=self.weight_bytes)
+
+    def pool_options(self, b):
+        """What else the forward pass writes, and the words that tell it of the clamp and the pooling."""
+        if not self.pool:
+            return [], {"clamp": CLAMPS[self.activation]}
+        arg = b.args(self, self.y.shape) if b.training else None
+        return [arg] if arg else [], {"pool": (self.pool.kh, self.pool.kw), "arg": arg.array if arg else None,
+                                      "pool_relu": self.activation == "relu"}
+
+    def winograd_forward(self, b, conv, m):
+        x, y = b.buffer(self.x), b.buffer(self.y)
+        weights, options = self.winograd_weights(b, conv, m, winograd.forward_weights)
+        writes, words = self.pool_options(b)
+        self.step(b, "forward", lambda: [winograd.forward(
+            conv, m, x.tensor, weights(), y.tensor, b.value(self.bias), by_blocks=not options["pipelined"], **words)],
+                  [x], [y, *writes], **options)
+
+    def winograd_weights(self, b, conv, m, make):
+        """The weights, and how the step that reads them is run: large ones are a stage of their own."""
+        weights = b.weights(self.kernel, self.kernel_shape, self, lambda w, packed: make(m, w, packed),
+                            winograd.stores_weights(conv, m), PackWinograd)
+        weight_bytes = winograd.transformed_bytes(conv, m)
+        return weights, {"pipelined": weight_bytes <= passes.LARGE_WEIGHTS, "weight_bytes": weight_bytes}
 
     def backward(self, b):
         conv = self.sizes(self.x, b.n)
@@ -173,11 +203,17 @@ class Conv(Operation):
 
     def grad_halo(self, b):
         """Zeros around dz that the input gradient reads."""
-        if not b.wants_gradient(self.x) or self.algorithm != "direct":
+        conv = self.sizes(self.x, b.n)
+        if not b.wants_gradient(self.x) or self.algorithm == "im2col" \
+                or winograd_tile(conv, INPUT_GRAD, self.algorithm):
             return NO_HALO
-        return input_grad_halo(self.sizes(self.x, 1))
+        return input_grad_halo(conv)
 
     def weight_grad(self, b, conv, dz):
+        m = winograd_tile(conv, WEIGHT_GRAD, self.algorithm)
+        if m:
+            self.winograd_weight_grad(b, conv, m, dz)
+            return
         x = b.buffer(self.x)
         by_channels = conv.groups == 1 and (self.is_dense or self.weight_bytes > passes.LARGE_WEIGHTS)
         parts = b.partial_gradients(self.kernel, self.bias)
@@ -190,7 +226,23 @@ class Conv(Operation):
         self.step(b, "weight gradient", make, [x, dz], [], pipelined=not by_channels, deferred=by_channels,
                   partial=None if by_channels else parts)
 
+    def winograd_weight_grad(self, b, conv, m, dz):
+        x, parts = b.buffer(self.x), b.partial_gradients(self.kernel, self.bias)
+        by_channels = self.weight_bytes > passes.LARGE_WEIGHTS
+
+        def make():
+            dw, db = parts()
+            return [winograd.weight_grad(conv, m, x.tensor, dz.tensor, dw.reshape(len(dw), *self.kernel_shape), db,
+                                         by_channels=by_channels)]
+
+        self.step(b, "weight gradient", make, [x, dz], [], pipelined=not by_channels, deferred=by_channels,
+                  partial=None if by_channels else parts)
+
     def input_grad(self, b, conv, dz):
+        m = winograd_tile(conv, INPUT_GRAD, self.algorithm)
+        if m:
+            self.winograd_input_grad(b, conv, m, dz)
+            return
         with b.gradient_of(self.x) as dx:
             for phase in passes.phases(conv):
                 weights = b.weights(self.kernel, self.kernel_shape, self,
@@ -199,6 +251,13 @@ class Conv(Operation):
                 self.step(b, "input gradient", lambda p=phase, w=weights: [
                     passes.input_grad(conv, p, dz.tensor, w(), dx.tensor, self.algorithm, **self.dense_options)],
                     [dz], [dx], pipelined=not self.is_dense, weight_bytes=self.weight_bytes)
+
+    def winograd_input_grad(self, b, conv, m, dz):
+        weights, options = self.winograd_weights(b, conv, m, winograd.input_grad_weights)
+        with b.gradient_of(self.x) as dx:
+            self.step(b, "input gradient", lambda: [winograd.input_grad(
+                conv, m, dz.tensor, weights(), dx.tensor, by_blocks=not options["pipelined"])],
+                      [dz], [dx], **options)
 
     @property
     def dense_options(self):

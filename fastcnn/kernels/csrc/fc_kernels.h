@@ -22,6 +22,7 @@
 #include "fc_augment.h"
 #include "fc_probe.h"
 #include "fc_resize.h"
+#include "fc_winograd.h"
 
 #define FC_MR_MAX 14 /* rows of the largest tile of any ISA */
 
@@ -90,6 +91,7 @@ typedef struct fc_kernels {
     fc_optim_kernels optim;
     fc_augment_kernels augment;
     fc_probe_kernels probe;
+    fc_winograd_kernels winograd;
 } fc_kernels;
 
 #endif

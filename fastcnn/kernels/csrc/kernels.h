@@ -12,6 +12,7 @@
 #include "optim.h"
 #include "augment.h"
 #include "probe.h"
+#include "winograd.h"
 
 #define PASTE2(a, b) a##b
 #define PASTE(a, b) PASTE2(a, b)
@@ -38,4 +39,5 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .optim = OPTIM_KERNELS,
     .augment = AUGMENT_KERNELS,
     .probe = {fma_loop},
+    .winograd = WINOGRAD_KERNELS,
 };

@@ -63,6 +63,14 @@ INLINE void max_tap(vf *best, vi *at, vf x, ptrdiff_t index)
     *at = (take & splat_i((int32_t)index)) | (~take & *at);
 }
 
+/* Clamps a maximum at 0; the index is -1 where nothing was above. */
+INLINE void relu_maximum(vf *best, vi *at)
+{
+    const vi closed = *best <= splat(0);
+    *best = choose(closed, splat(0), *best);
+    *at |= closed;
+}
+
 INLINE void max_vector(const fc_pool p, const pool_window w, const float *x, ptrdiff_t row, ptrdiff_t v,
                        int n, float *y, void *arg, const int bytes, const int two)
 {
@@ -80,11 +88,7 @@ INLINE void max_vector(const fc_pool p, const pool_window w, const float *x, ptr
     }
 #undef TAP
     best = (vf)(flip ^ (vi)best);
-    if (p.relu) {
-        const vi closed = best <= splat(0);
-        best = choose(closed, splat(0), best);
-        at |= closed;
-    }
+    if (p.relu) relu_maximum(&best, &at);
     pool_store(y + v, best, n);
     if (bytes) store_arg(arg, v, at, n, bytes);
 }

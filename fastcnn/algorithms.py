@@ -1,0 +1,157 @@
+"""Which algorithm computes a convolution: the one place where 'auto' is decided.
+
+'direct' multiplies every pixel under the kernel; 'winograd' computes tiles of m x m outputs of a 3 x 3 kernel with
+(m + 2)^2 multiplications instead of 9 m^2, at the price of transforms and of about three times the rounding error
+(m = 4; m = 2 is as exact as direct). The choice follows from shapes alone, never from the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from math import ceil
+
+from fastcnn.errors import unknown_name
+from fastcnn.geometry import Conv, Pair
+from fastcnn.kernels import conv as passes
+from fastcnn.kernels import winograd
+
+ALGORITHMS = ("auto", "direct", "im2col", "winograd")
+POLICIES = ("auto", "direct")
+FORWARD, INPUT_GRAD, WEIGHT_GRAD = PASSES = ("forward", "input_grad", "weight_grad")
+
+# Winograd must promise this much before it is preferred; with fewer channels or tiles the transforms are all there is.
+LEAST_GAIN = 1.2
+LEAST_CHANNELS = 16
+LEAST_TILES = 16
+
+
+# Cycles of an AVX-512 core with two multiply-add units, per tile of m x m outputs: measured, each by the channels they
+# multiply. Transforms are bound by stores to L2, products by multiply-adds.
+TILE_CYCLES = {
+    # m: (products, per ic * oc; input transform, per ic; output transform, per oc; gradient transform, per oc)
+    4: (36 / 32, 11.0, 7.6, 10.7),
+    2: (16 / 32, 4.9, 3.4, 4.8),
+}
+DIRECT_CYCLES = 9 / 32  # per output pixel and ic * oc
+# Transforming the weights, per point and ic * oc; those too large to store anew for every block of tiles.
+WEIGHT_CYCLES, UNSTORED_WEIGHT_CYCLES = 10 / 36, 15 / 36
+BLOCK_TILES = 28
+# Groups of images whose weight gradients are summed apart, unless the weights are large.
+GROUPS = 16
+# Loading and storing the sums of a weight gradient once per block of tiles, relative to the products of a tile.
+GRADIENT_OVERHEAD = 10 / 42
+
+_policy = "auto"
+
+
+def set_algorithm_policy(policy: str) -> None:
+    """What algorithm='auto' may choose, in operations and models alike, from now on.
+
+    'auto' chooses the fastest by shape. 'direct' never transforms: sums of small integers are then exact, and a NaN or
+    infinity reaches exactly the outputs whose window holds it. The environment variable FASTCNN_ALGORITHM_POLICY sets
+    the policy at import. ValueError for another name.
+    """
+    global _policy
+    if policy not in POLICIES:
+        raise unknown_name("policy", policy, POLICIES, "set_algorithm_policy")
+    _policy = policy
+
+
+def get_algorithm_policy() -> str:
+    """The policy in force, 'auto' or 'direct'."""
+    return _policy
+
+
+def check_algorithm(algorithm, where: str) -> str:
+    """The name of an algorithm; ValueError for others."""
+    if algorithm not in ALGORITHMS:
+        raise unknown_name("algorithm", algorithm, ALGORITHMS, where)
+    return algorithm
+
+
+def why_not_winograd(kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int], groups: int) -> str | None:
+    """What keeps Winograd's algorithm from computing a convolution, or None."""
+    if tuple(kernel) != (3, 3):
+        return f"kernels of 3x3, got {'x'.join(map(str, kernel))}"
+    if tuple(strides) != (1, 1):
+        return f"strides of 1, got {tuple(strides)}"
+    if tuple(dilation) != (1, 1):
+        return f"no dilation, got {tuple(dilation)}"
+    if groups != 1:
+        return f"one group, got groups={groups}"
+    return None
+
+
+def check_winograd(algorithm: str, kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int], groups: int,
+                   where: str) -> None:
+    """ValueError where 'winograd' is asked for and cannot serve."""
+    reason = why_not_winograd(kernel, strides, dilation, groups)
+    if algorithm == "winograd" and reason:
+        raise ValueError(f"{where}: algorithm 'winograd' needs {reason}; use algorithm='auto'")
+
+
+def winograd_tile(conv: Conv, which: str, algorithm: str = "auto") -> int:
+    """The m of Winograd's F(m x m, 3 x 3) for one of PASSES, or 0: another algorithm."""
+    w = conv.window
+    possible = why_not_winograd((w.kh, w.kw), (w.sh, w.sw), (w.dh, w.dw), conv.groups) is None
+    if algorithm not in ("auto", "winograd") or not possible:
+        return 0
+    m = 4 if _tile_cycles(conv, which, 4) < 0.95 * _tile_cycles(conv, which, 2) else 2  # of equals the more accurate
+    if algorithm == "winograd":
+        return m
+    cycles = _tile_cycles(conv, which, m) + _weight_cycles(conv, which, m)
+    enough = min(conv.ic, conv.oc) >= LEAST_CHANNELS and conv.n * _tiles(conv, which, m) >= LEAST_TILES
+    pays = enough and _direct_cycles(conv, which) >= LEAST_GAIN * cycles
+    return m if pays and _policy == "auto" else 0
+
+
+def _grid(conv: Conv, which: str) -> Pair:
+    """The pixels of a pass that are cut into tiles."""
+    w = conv.window
+    return (w.ih, w.iw) if which == INPUT_GRAD else (w.oh, w.ow)
+
+
+def _tiles(conv: Conv, which: str, m: int) -> int:
+    """Tiles of an image."""
+    rows, cols = _grid(conv, which)
+    return ceil(rows / m) * ceil(cols / m)
+
+
+def _channels(conv: Conv, which: str) -> Pair:
+    """(summed, written) channels of a pass, the written ones in whole vectors of 16."""
+    read, written = (conv.oc, conv.ic) if which == INPUT_GRAD else (conv.ic, conv.oc)
+    return read, 16 * ceil(written / 16)
+
+
+def _direct_cycles(conv: Conv, which: str) -> float:
+    rows, cols = _grid(conv, which)
+    ic, oc = _channels(conv, which)
+    return conv.n * rows * cols * DIRECT_CYCLES * ic * oc
+
+
+def _tile_cycles(conv: Conv, which: str, m: int) -> float:
+    """Of all tiles."""
+    ic, oc = _channels(conv, which)
+    products, read, write, gradient = TILE_CYCLES[m]
+    tile = products * ic * oc + read * 16 * ceil(ic / 16)
+    if which == WEIGHT_GRAD:
+        tile += GRADIENT_OVERHEAD * products * ic * oc + gradient * oc
+    else:
+        tile += write * oc
+    return conv.n * _tiles(conv, which, m) * tile
+
+
+def _weight_cycles(conv: Conv, which: str, m: int) -> float:
+    """Of the transforms of the weights, or of their gradients."""
+    ic, oc = _channels(conv, which)
+    weights = (m + 2) ** 2 * ic * oc
+    if which == WEIGHT_GRAD:
+        groups = 1 if passes.weight_bytes(conv) > passes.LARGE_WEIGHTS else min(GROUPS, conv.n)
+        return WEIGHT_CYCLES * weights * groups
+    if winograd.stores_weights(conv, m):
+        return WEIGHT_CYCLES * weights
+    return UNSTORED_WEIGHT_CYCLES * weights * ceil(conv.n * _tiles(conv, which, m) / BLOCK_TILES)
+
+
+set_algorithm_policy(os.environ.get("FASTCNN_ALGORITHM_POLICY") or "auto")

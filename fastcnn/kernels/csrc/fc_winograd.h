@@ -1,0 +1,82 @@
+/* Kernels of Winograd's convolution F(m x m, 3 x 3), m = 2 or 4: an m x m tile of outputs from a x a inputs,
+ * a = m + 2, with a*a multiplications per pair of channels instead of 9*m*m:
+ *
+ *     Y = A' [(G g G') . (B' d B)] A        d: a x a inputs, g: 3 x 3 weights, . element by element
+ *
+ * G, B and A evaluate and interpolate polynomials at a points, so an element of a transformed tile is called a
+ * *point*, p < a*a. Summed over channels, the products of one point are a matrix product. Transformed tiles lie as
+ *
+ *     v[p][group of VLEN channels][tile][VLEN]
+ *
+ * with `point` floats from p to p + 1 and `group` floats from group to group; transformed weights as
+ * u[block of NR output channels][p][input channel][NR]. Lanes beyond the last channel are zeros. `point` is no
+ * multiple of 4 KB, or the stores of a transform would evict each other. */
+#ifndef FC_WINOGRAD_H
+#define FC_WINOGRAD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* An s x s tile of pixels of c channels; pixel (i, j) is at x + i*row + j*pixel or, if `at` is given, at at[i*s + j],
+ * which lets pixels outside the image be zeros that lie elsewhere. */
+typedef struct fc_winograd_tile {
+    const float *x;
+    ptrdiff_t row, pixel;
+    const float *const *at;
+    ptrdiff_t c;
+} fc_winograd_tile;
+
+/* Where the outputs of a tile go: those of its first rows x cols pixels that exist (of the pooled pixels, for `pool`),
+ * n <= NR channels. */
+typedef struct fc_winograd_target {
+    float *y;
+    ptrdiff_t row, pixel;
+    int rows, cols, n;
+    const float *bias; /* [n] or NULL */
+    float lo, hi;
+    int relu;          /* pool: clamp at 0 and close what did not pass, as in fc_pool */
+    uint8_t *arg;      /* pool: taps of the maxima, or NULL */
+    ptrdiff_t arg_row, arg_pixel;
+} fc_winograd_target;
+
+/* All channels of a tile to points, and points to a block of a tile's channels. */
+typedef void (*fc_tile_transform)(const fc_winograd_tile *t, float *v, ptrdiff_t group, ptrdiff_t point);
+typedef void (*fc_block_transform)(const float *v, ptrdiff_t group, ptrdiff_t point, const fc_winograd_target *t);
+
+typedef struct fc_winograd_transforms {
+    fc_tile_transform input;    /* v[p] = (B' x B)[p], x of a x a pixels */
+    fc_tile_transform gradient; /* v[p] = (A dy A')[p], dy of m x m pixels: the gradient of a tile of outputs */
+    fc_block_transform output;  /* y = clamp(A' v A + bias) */
+    fc_block_transform pool;    /* the same, max-pooled over 2 x 2 windows, as fc_pool's max_row does */
+    /* u[p][i][j] = (G g G')[p], g[k] = w[k*tap + i*row + j], for i < rows and j < n <= NR, and 0 up to NR. */
+    void (*weights)(const float *w, ptrdiff_t tap, ptrdiff_t row, ptrdiff_t rows, int n, float *u, ptrdiff_t point);
+    /* dw[k*tap + i*row + j] (+)= (G' u[..][i][j] G)[k], the gradient of the weights from that of the transformed. */
+    void (*inverse)(const float *u, ptrdiff_t point, ptrdiff_t rows, int n, float *dw, ptrdiff_t tap, ptrdiff_t row,
+                    int accumulate);
+} fc_winograd_transforms;
+
+/* The products of one block of output channels, `vectors` of VLEN, for all points. */
+typedef struct fc_winograd_product {
+    const float *v;
+    ptrdiff_t v_group, v_point;
+    float *u;
+    ptrdiff_t u_point;
+    float *m;
+    ptrdiff_t m_group, m_point;
+    ptrdiff_t points, tiles, depth;
+    int vectors;
+    int accumulate; /* add to the result instead of overwriting it */
+    float *const *targets;  /* [tiles] or NULL: where outputs will go, to be brought into cache meanwhile: */
+    const ptrdiff_t *fetch; /* [fetches] offsets, one of each tile per point */
+    ptrdiff_t fetches;
+} fc_winograd_product;
+
+typedef struct fc_winograd_kernels {
+    fc_winograd_transforms f2, f4;
+    /* m[p][tile][j] (+)= sum_i v[p][tile][i] * u[p][i][j]   i < depth, in order. */
+    void (*multiply)(const fc_winograd_product *g);
+    /* u[p][i][j] (+)= sum_tile v[p][tile][i] * m[p][tile][j], the tiles in order; i < depth rounded up to VLEN. */
+    void (*outer)(const fc_winograd_product *g);
+} fc_winograd_kernels;
+
+#endif

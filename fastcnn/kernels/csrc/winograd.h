@@ -1,0 +1,488 @@
+/* Winograd's convolution F(4 x 4, 3 x 3) and F(2 x 2, 3 x 3); contracts and layouts in fc_winograd.h.
+ *
+ * The matrices follow from polynomials (Toom and Cook; Winograd, "Arithmetic Complexity of Computations", 1980;
+ * Lavin and Gray, arXiv:1509.09308). F(4 x 4) takes the points 0, 1, -1, 1/2, -2 and infinity: with 1/2 for the usual
+ * 2 its rounding errors are smaller by a third (after Barabasz et al., arXiv:1803.10986). With M(x) the product of all
+ * (x - point), row p of B' holds the coefficients of M(x) / (x - p), row p of G is (1, p, p^2) / (M'(p)), column p of
+ * A' is (1, p, p^2, p^3). */
+#include "vec.h"
+#include "fc_winograd.h"
+
+
+
+/* ---- the four transforms of one line, six points; half 0 is the first three of them */
+
+/* B': six inputs to three points. */
+INLINE void input_half_line(const vf *d, vf *v, const int half)
+{
+    const vf w1 = d[3] - d[1], w2 = d[4] - d[2], u1 = w1 + 1.5f * d[2], u2 = w2 + 1.5f * d[3];
+    if (half == 0) {
+        v[0] = u2 - ((d[2] - d[0]) + 1.5f * d[1]);
+        v[1] = u2 + u1;
+        v[2] = u2 - u1;
+    } else {
+        v[0] = w2 + 2.0f * w1;
+        v[1] = w2 - 0.5f * w1;
+        v[2] = ((d[5] - d[3]) + 1.5f * d[4]) - u1;
+    }
+}
+
+INLINE void input_line4(const vf *d, vf *v)
+{
+    input_half_line(d, v, 0);
+    input_half_line(d, v + 3, 1);
+}
+
+INLINE void input_line2(const vf *d, vf *v)
+{
+    v[0] = d[0] - d[2];
+    v[1] = d[1] + d[2];
+    v[2] = d[2] - d[1];
+    v[3] = d[3] - d[1];
+}
+
+/* A': six points to four outputs. */
+INLINE void output_line4(const vf *v, vf *y)
+{
+    const vf s = v[1] + v[2], d = v[1] - v[2];
+    y[0] = (v[0] + s) + (v[3] + v[4]);
+    y[1] = d + 0.5f * v[3] - 2.0f * v[4];
+    y[2] = s + 0.25f * v[3] + 4.0f * v[4];
+    y[3] = d + 0.125f * v[3] - 8.0f * v[4] + v[5];
+}
+
+INLINE void output_line2(const vf *v, vf *y)
+{
+    y[0] = v[0] + v[1] + v[2];
+    y[1] = v[1] - v[2] + v[3];
+}
+
+/* A: four output gradients to six points. */
+INLINE void gradient_line4(const vf *y, vf *v)
+{
+    const vf even = y[0] + y[2], odd = y[1] + y[3];
+    v[0] = y[0];
+    v[1] = even + odd;
+    v[2] = even - odd;
+    v[3] = (y[0] + 0.25f * y[2]) + 0.5f * (y[1] + 0.25f * y[3]);
+    v[4] = (y[0] + 4.0f * y[2]) - 2.0f * (y[1] + 4.0f * y[3]);
+    v[5] = y[3];
+}
+
+INLINE void gradient_line2(const vf *y, vf *v)
+{
+    v[0] = y[0];
+    v[1] = y[0] + y[1];
+    v[2] = y[0] - y[1];
+    v[3] = y[1];
+}
+
+/* G: three weights to six points. */
+INLINE void weight_line4(const vf *g, vf *v)
+{
+    const vf even = (g[0] + g[2]) * (1 / 3.0f), odd = g[1] * (1 / 3.0f);
+    v[0] = g[0];
+    v[1] = even + odd;
+    v[2] = odd - even;
+    v[3] = (g[0] + 0.5f * g[1] + 0.25f * g[2]) * (-16 / 15.0f);
+    v[4] = (g[0] - 2.0f * g[1] + 4.0f * g[2]) * (1 / 15.0f);
+    v[5] = g[2];
+}
+
+INLINE void weight_line2(const vf *g, vf *v)
+{
+    const vf even = 0.5f * (g[0] + g[2]), odd = 0.5f * g[1];
+    v[0] = g[0];
+    v[1] = even + odd;
+    v[2] = even - odd;
+    v[3] = g[2];
+}
+
+/* G': six points to three weight gradients. */
+INLINE void inverse_line4(const vf *v, vf *g)
+{
+    const vf s = (v[1] + v[2]) * (1 / 3.0f), d = (v[1] - v[2]) * (1 / 3.0f);
+    const vf a = v[3] * (-16 / 15.0f), b = v[4] * (1 / 15.0f);
+    g[0] = v[0] + d + a + b;
+    g[1] = s + 0.5f * a - 2.0f * b;
+    g[2] = d + 0.25f * a + 4.0f * b + v[5];
+}
+
+INLINE void inverse_line2(const vf *v, vf *g)
+{
+    const vf s = 0.5f * (v[1] + v[2]), d = 0.5f * (v[1] - v[2]);
+    g[0] = v[0] + s;
+    g[1] = d;
+    g[2] = s + v[3];
+}
+
+/* ---- memory of a tile */
+
+/* Vector i of a line whose neighbours are `step` bytes apart, i < 6. x86 adds one, two or four times a register to
+ * an address: with two more of them there is no arithmetic; left alone, gcc keeps 36 offsets on the stack. */
+typedef struct line_steps { ptrdiff_t one, three, five; } line_steps;
+
+INLINE line_steps steps_of(ptrdiff_t floats)
+{
+    line_steps s = {4 * floats, 12 * floats, 20 * floats};
+    __asm__("" : "+r"(s.one), "+r"(s.three), "+r"(s.five));
+    return s;
+}
+
+#define ALONG(pointer, s, i)                                                                           \
+    ((__typeof__(pointer))((uintptr_t)(pointer) +                                                      \
+        ((i) == 0 ? 0 : (i) == 1 ? (s).one : (i) == 2 ? 2 * (s).one : (i) == 3 ? (s).three             \
+                      : (i) == 4 ? 4 * (s).one : (s).five)))
+#define KEEP_POINTER(pointer) __asm__("" : "+r"(pointer))
+
+/* Column j of an s x s tile, channels from c on. */
+INLINE void load_column(const fc_winograd_tile *t, const float *x, const line_steps rows, ptrdiff_t c, int n, int j,
+                        const int s, const int inside, vf *d)
+{
+    UNROLL for (int i = 0; i < s; i++)
+        d[i] = pool_load(inside ? ALONG(x, rows, i) + c : t->at[i * s + j] + c, n);
+}
+
+/* ---- tiles to points */
+
+/* Rows 3*half to 3*half + 2 of the points, so that 18 sums fit the registers; the tile is read twice. */
+INLINE void input_half(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, ptrdiff_t point, const int inside,
+                       const int half)
+{
+    const line_steps rows = steps_of(t->row), points = steps_of(point);
+    vf r[3][6];
+    const float *x = t->x;
+    UNROLL for (int j = 0; j < 6; j++) {
+        vf d[6], w[3];
+        KEEP_POINTER(x);
+        load_column(t, x, rows, c, n, j, 6, inside, d);
+        input_half_line(d, w, half);
+        UNROLL for (int i = 0; i < 3; i++) r[i][j] = w[i];
+        x += t->pixel;
+    }
+    v += 18 * half * point;
+    UNROLL for (int i = 0; i < 3; i++) {
+        vf w[6];
+        KEEP_POINTER(v);
+        input_line4(r[i], w);
+        UNROLL for (int j = 0; j < 6; j++) store(ALONG(v, points, j), w[j]);
+        v += 6 * point;
+    }
+}
+
+INLINE void input_vector4(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, ptrdiff_t point, const int inside)
+{
+    input_half(t, c, n, v, point, inside, 0);
+    input_half(t, c, n, v, point, inside, 1);
+}
+
+/* s x s pixels to a x a points in one go: columns, then rows, each by `line`. */
+#define DEFINE_SPREAD(name, s, a, line)                                                                \
+    INLINE void name(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, ptrdiff_t point,         \
+                     const int inside)                                                                 \
+    {                                                                                                  \
+        const line_steps rows = steps_of(t->row), points = steps_of(point);                            \
+        vf r[a][s];                                                                                    \
+        const float *x = t->x;                                                                         \
+        UNROLL for (int j = 0; j < s; j++) {                                                           \
+            vf d[s], w[a];                                                                             \
+            KEEP_POINTER(x);                                                                           \
+            load_column(t, x, rows, c, n, j, s, inside, d);                                            \
+            line(d, w);                                                                                \
+            UNROLL for (int i = 0; i < a; i++) r[i][j] = w[i];                                         \
+            x += t->pixel;                                                                             \
+        }                                                                                              \
+        UNROLL for (int i = 0; i < a; i++) {                                                           \
+            vf w[a];                                                                                   \
+            KEEP_POINTER(v);                                                                           \
+            line(r[i], w);                                                                             \
+            UNROLL for (int j = 0; j < a; j++) store(ALONG(v, points, j), w[j]);                       \
+            v += a * point;                                                                            \
+        }                                                                                              \
+    }
+DEFINE_SPREAD(input_vector2, 4, 4, input_line2)
+DEFINE_SPREAD(gradient_vector4, 4, 6, gradient_line4)
+DEFINE_SPREAD(gradient_vector2, 2, 4, gradient_line2)
+
+/* All channels of a tile. */
+#define DEFINE_TILE_TRANSFORM(name, vector)                                                            \
+    INLINE void name##_tile(const fc_winograd_tile *t, float *v, ptrdiff_t group, ptrdiff_t point,     \
+                            const int inside)                                                          \
+    {                                                                                                  \
+        ptrdiff_t c = 0;                                                                               \
+        for (; c + VLEN <= t->c; c += VLEN, v += group) vector(t, c, VLEN, v, point, inside);          \
+        if (c < t->c) vector(t, c, (int)(t->c - c), v, point, inside);                                 \
+    }                                                                                                  \
+    static void name(const fc_winograd_tile *t, float *v, ptrdiff_t group, ptrdiff_t point)            \
+    {                                                                                                  \
+        const fc_winograd_tile tile = *t;                                                              \
+        if (tile.at) name##_tile(&tile, v, group, point, 0);                                           \
+        else name##_tile(&tile, v, group, point, 1);                                                   \
+    }
+DEFINE_TILE_TRANSFORM(winograd_input4, input_vector4)
+DEFINE_TILE_TRANSFORM(winograd_input2, input_vector2)
+DEFINE_TILE_TRANSFORM(winograd_gradient4, gradient_vector4)
+DEFINE_TILE_TRANSFORM(winograd_gradient2, gradient_vector2)
+
+/* ---- points to tiles */
+
+/* One row of m x m outputs from the columns' sums r[m][a]; before bias and clamp. */
+#define DEFINE_OUTPUT(m, a)                                                                            \
+    INLINE void output_columns##m(const float *v, ptrdiff_t point, vf (*r)[a])                         \
+    {                                                                                                  \
+        const line_steps lines = steps_of(a * point);                                                  \
+        UNROLL for (int j = 0; j < a; j++) {                                                           \
+            vf d[a], w[m];                                                                             \
+            KEEP_POINTER(v);                                                                           \
+            UNROLL for (int i = 0; i < a; i++) d[i] = load(ALONG(v, lines, i));                        \
+            output_line##m(d, w);                                                                      \
+            UNROLL for (int i = 0; i < m; i++) r[i][j] = w[i];                                         \
+            v += point;                                                                                \
+        }                                                                                              \
+    }                                                                                                  \
+    INLINE void output_vector##m(const float *v, ptrdiff_t point, const fc_winograd_target *t,         \
+                                 ptrdiff_t c, int n, vf bias)                                          \
+    {                                                                                                  \
+        const vf lo = splat(t->lo), hi = splat(t->hi);                                                 \
+        vf r[m][a];                                                                                    \
+        output_columns##m(v, point, r);                                                                \
+        float *y = t->y + c;                                                                           \
+        UNROLL for (int i = 0; i < m; i++) {                                                           \
+            vf w[m];                                                                                   \
+            if (i >= t->rows) break;                                                                   \
+            output_line##m(r[i], w);                                                                   \
+            float *pixel = y;                                                                          \
+            UNROLL for (int j = 0; j < m; j++) {                                                       \
+                if (j < t->cols) pool_store(pixel, clamp(w[j] + bias, lo, hi), n);                    \
+                pixel += t->pixel;                                                                     \
+            }                                                                                          \
+            y += t->row;                                                                               \
+        }                                                                                              \
+    }                                                                                                  \
+    INLINE void pool_vector##m(const float *v, ptrdiff_t point, const fc_winograd_target *t,           \
+                               ptrdiff_t c, int n, vf bias)                                            \
+    {                                                                                                  \
+        vf r[m][a];                                                                                    \
+        output_columns##m(v, point, r);                                                                \
+        UNROLL for (int i = 0; i < m / 2; i++) {                                                       \
+            vf top[m], bottom[m];                                                                      \
+            if (i >= t->rows) break;                                                                   \
+            output_line##m(r[2 * i], top);                                                             \
+            output_line##m(r[2 * i + 1], bottom);                                                      \
+            UNROLL for (int j = 0; j < m / 2; j++) {                                                   \
+                const vf window[4] = {top[2 * j] + bias, top[2 * j + 1] + bias,                        \
+                                      bottom[2 * j] + bias, bottom[2 * j + 1] + bias};                 \
+                if (j < t->cols) pool_four(window, t, i, j, c, n);                                   \
+            }                                                                                          \
+        }                                                                                              \
+    }
+
+/* The maximum of a 2 x 2 window, and which tap it was. */
+INLINE void pool_four(const vf *window, const fc_winograd_target *t, int i, int j, ptrdiff_t c, int n)
+{
+    vf best = window[0];
+    vi at = splat_i(0);
+    UNROLL for (int k = 1; k < 4; k++) max_tap(&best, &at, window[k], k);
+    if (t->relu) relu_maximum(&best, &at);
+    pool_store(t->y + i * t->row + j * t->pixel + c, best, n);
+    if (t->arg) store_arg(t->arg, i * t->arg_row + j * t->arg_pixel + c, at, n, 1);
+}
+
+DEFINE_OUTPUT(4, 6)
+DEFINE_OUTPUT(2, 4)
+
+/* All channels of a block. */
+#define DEFINE_BLOCK_TRANSFORM(name, vector)                                                           \
+    static void name(const float *v, ptrdiff_t group, ptrdiff_t point, const fc_winograd_target *t)    \
+    {                                                                                                  \
+        ptrdiff_t c = 0;                                                                               \
+        for (; c + VLEN <= t->n; c += VLEN, v += group)                                                \
+            vector(v, point, t, c, VLEN, t->bias ? load(t->bias + c) : splat(0));                      \
+        if (c < t->n) {                                                                                \
+            const int n = (int)(t->n - c);                                                             \
+            vector(v, point, t, c, n, t->bias ? load_part(t->bias + c, n) : splat(0));                 \
+        }                                                                                              \
+    }
+DEFINE_BLOCK_TRANSFORM(winograd_output4, output_vector4)
+DEFINE_BLOCK_TRANSFORM(winograd_output2, output_vector2)
+DEFINE_BLOCK_TRANSFORM(winograd_pool4, pool_vector4)
+DEFINE_BLOCK_TRANSFORM(winograd_pool2, pool_vector2)
+
+/* ---- weights */
+
+#define DEFINE_WEIGHTS(m, a)                                                                           \
+    INLINE void weight_vector##m(const float *w, ptrdiff_t tap, int n, float *u, ptrdiff_t point)      \
+    {                                                                                                  \
+        vf r[a][3];                                                                                    \
+        UNROLL for (int j = 0; j < 3; j++) {                                                           \
+            vf g[3], v[a];                                                                             \
+            UNROLL for (int i = 0; i < 3; i++) g[i] = pool_load(w + (3 * i + j) * tap, n);            \
+            weight_line##m(g, v);                                                                      \
+            UNROLL for (int i = 0; i < a; i++) r[i][j] = v[i];                                         \
+        }                                                                                              \
+        const line_steps points = steps_of(point);                                                     \
+        UNROLL for (int i = 0; i < a; i++) {                                                           \
+            vf v[a];                                                                                   \
+            KEEP_POINTER(u);                                                                           \
+            weight_line##m(r[i], v);                                                                   \
+            UNROLL for (int j = 0; j < a; j++) store(ALONG(u, points, j), v[j]);                       \
+            u += a * point;                                                                            \
+        }                                                                                              \
+    }                                                                                                  \
+    static void winograd_weights##m(const float *w, ptrdiff_t tap, ptrdiff_t row, ptrdiff_t rows,      \
+                                    int n, float *u, ptrdiff_t point)                                  \
+    {                                                                                                  \
+        for (ptrdiff_t i = 0; i < rows; i++, w += row, u += NR)                                        \
+            for (int c = 0; c < NR; c += VLEN) {                                                       \
+                if (c + VLEN <= n) weight_vector##m(w + c, tap, VLEN, u + c, point);                   \
+                else if (c < n) weight_vector##m(w + c, tap, n - c, u + c, point);                     \
+                else                                                                                   \
+                    for (int p = 0; p < a * a; p++) store(u + p * point + c, splat(0));                \
+            }                                                                                          \
+    }                                                                                                  \
+    INLINE void inverse_vector##m(const float *u, ptrdiff_t point, int n, float *dw, ptrdiff_t tap,    \
+                                  int accumulate)                                                      \
+    {                                                                                                  \
+        const line_steps lines = steps_of(a * point);                                                  \
+        vf r[3][a];                                                                                    \
+        UNROLL for (int j = 0; j < a; j++) {                                                           \
+            vf d[a], g[3];                                                                             \
+            KEEP_POINTER(u);                                                                           \
+            UNROLL for (int i = 0; i < a; i++) d[i] = load(ALONG(u, lines, i));                        \
+            inverse_line##m(d, g);                                                                     \
+            UNROLL for (int i = 0; i < 3; i++) r[i][j] = g[i];                                         \
+            u += point;                                                                                \
+        }                                                                                              \
+        UNROLL for (int i = 0; i < 3; i++) {                                                           \
+            vf g[3];                                                                                   \
+            inverse_line##m(r[i], g);                                                                  \
+            UNROLL for (int j = 0; j < 3; j++, dw += tap) {                                            \
+                if (accumulate) g[j] += pool_load(dw, n);                                             \
+                pool_store(dw, g[j], n);                                                              \
+            }                                                                                          \
+        }                                                                                              \
+    }                                                                                                  \
+    static void winograd_inverse##m(const float *u, ptrdiff_t point, ptrdiff_t rows, int n, float *dw, \
+                                    ptrdiff_t tap, ptrdiff_t row, int accumulate)                      \
+    {                                                                                                  \
+        for (ptrdiff_t i = 0; i < rows; i++, u += NR, dw += row)                                       \
+            for (int c = 0; c < n; c += VLEN) {                                                        \
+                if (c + VLEN <= n) inverse_vector##m(u + c, point, VLEN, dw + c, tap, accumulate);     \
+                else inverse_vector##m(u + c, point, n - c, dw + c, tap, accumulate);                  \
+            }                                                                                          \
+    }
+DEFINE_WEIGHTS(4, 6)
+DEFINE_WEIGHTS(2, 4)
+
+/* ---- products */
+
+/* acc[v] += *x * w[v]. Every second row, and all rows of a single vector, are spread inside the multiply-add: loads
+ * and instructions then both stay below what a core issues beside two multiply-adds a cycle. */
+INLINE void add_products(vf *acc, const float *x, const vf *w, const int nv, const int row)
+{
+    if (row % 2 || nv == 1) {
+        UNROLL for (int v = 0; v < nv; v++) acc[v] = fma_splat(acc[v], x, w[v]);
+        return;
+    }
+    const vf value = splat(*x);
+    UNROLL for (int v = 0; v < nv; v++) acc[v] += value * w[v];
+}
+
+/* m tiles times nv vectors of output channels at one point. */
+INLINE void multiply_tile(const fc_winograd_product *g, const float *v, const float *u, float *out, const int m,
+                          const int nv)
+{
+    vf acc[MR][NR / VLEN];
+    UNROLL for (int i = 0; i < m; i++)
+        UNROLL for (int j = 0; j < nv; j++) acc[i][j] = splat(0);
+    for (ptrdiff_t left = g->depth; left > 0; left -= VLEN, v += g->v_group) {
+        const float *x = v;
+        for (const float *end = u + (left < VLEN ? left : VLEN) * NR; u < end; u += NR, x++) {
+            vf w[NR / VLEN];
+            UNROLL for (int j = 0; j < nv; j++) w[j] = load(u + j * VLEN);
+            UNROLL for (int i = 0; i < m; i++) add_products(acc[i], x + i * VLEN, w, nv, i);
+        }
+    }
+    const int accumulate = g->accumulate;
+    UNROLL for (int j = 0; j < nv; j++)
+        UNROLL for (int i = 0; i < m; i++) {
+            float *to = out + j * g->m_group + i * VLEN;
+            if (accumulate) acc[i][j] += load(to);
+            store(to, acc[i][j]);
+        }
+}
+
+#define MULTIPLY_1(M) case M: multiply_tile(g, v, u, out, M, 1); break;
+#define MULTIPLY_2(M) case M: multiply_tile(g, v, u, out, M, 2); break;
+
+static void multiply_rows(const fc_winograd_product *g, const float *v, const float *u, float *out, ptrdiff_t m)
+{
+    if (g->vectors == 1)
+        switch (m) { FOR_EACH_M(MULTIPLY_1) }
+    else
+        switch (m) { FOR_EACH_M(MULTIPLY_2) }
+}
+
+/* Pixel p of the outputs of tiles [first, last), whose stores would otherwise wait for memory one after another. */
+INLINE void fetch_targets(const fc_winograd_product *g, ptrdiff_t p, ptrdiff_t first, ptrdiff_t last)
+{
+    if (!g->targets || p >= g->fetches) return;
+    for (ptrdiff_t i = first; i < last; i++)
+        for (int j = 0; j < g->vectors; j++) __builtin_prefetch(g->targets[i] + g->fetch[p] + j * VLEN, 1);
+}
+
+static void winograd_multiply(const fc_winograd_product *g)
+{
+    const ptrdiff_t blocks = (g->tiles + MR - 1) / MR;
+    for (ptrdiff_t p = 0; p < g->points; p++) {
+        const float *v = g->v + p * g->v_point;
+        float *out = g->m + p * g->m_point;
+        for (ptrdiff_t b = 0, first = 0, last; b < blocks; b++, first = last) {
+            last = g->tiles * (b + 1) / blocks;
+            fetch_targets(g, p, first, last);
+            multiply_rows(g, v + first * VLEN, g->u + p * g->u_point, out + first * VLEN, last - first);
+        }
+    }
+}
+
+/* Rows of an outer product's tile: they divide VLEN. */
+#define OUTER_ROWS (VLEN == 16 ? 8 : 4)
+
+INLINE void outer_product(const fc_winograd_product *g, const float *v, const float *m, float *u, const int nv)
+{
+    vf acc[OUTER_ROWS][NR / VLEN];
+    UNROLL for (int i = 0; i < OUTER_ROWS; i++)
+        UNROLL for (int j = 0; j < nv; j++) acc[i][j] = splat(0);
+    for (const float *end = v + g->tiles * VLEN; v < end; v += VLEN, m += VLEN) {
+        vf w[NR / VLEN];
+        UNROLL for (int j = 0; j < nv; j++) w[j] = load(m + j * g->m_group);
+        UNROLL for (int i = 0; i < OUTER_ROWS; i++) add_products(acc[i], v + i, w, nv, i);
+    }
+    const int accumulate = g->accumulate;
+    UNROLL for (int i = 0; i < OUTER_ROWS; i++)
+        UNROLL for (int j = 0; j < nv; j++) {
+            float *to = u + i * NR + j * VLEN;
+            if (accumulate) acc[i][j] += load(to);
+            store(to, acc[i][j]);
+        }
+}
+
+static void winograd_outer(const fc_winograd_product *g)
+{
+    for (ptrdiff_t p = 0; p < g->points; p++) {
+        const float *m = g->m + p * g->m_point;
+        float *u = g->u + p * g->u_point;
+        for (ptrdiff_t i = 0; i < g->depth; i += OUTER_ROWS, u += OUTER_ROWS * NR) {
+            const float *v = g->v + p * g->v_point + i / VLEN * g->v_group + i % VLEN;
+            if (g->vectors == 1) outer_product(g, v, m, u, 1);
+            else outer_product(g, v, m, u, 2);
+        }
+    }
+}
+
+#define WINOGRAD_KERNELS                                                                               \
+    {{winograd_input2, winograd_gradient2, winograd_output2, winograd_pool2, winograd_weights2,        \
+      winograd_inverse2},                                                                              \
+     {winograd_input4, winograd_gradient4, winograd_output4, winograd_pool4, winograd_weights4,        \
+      winograd_inverse4},                                                                              \
+     winograd_multiply, winograd_outer}

@@ -1,0 +1,51 @@
+"""From a convolution's sizes to the passes of Winograd's algorithm that compute it; `m` is the edge of a tile."""
+
+from __future__ import annotations
+
+from fastcnn.geometry import Conv
+from fastcnn.kernels._winograd import Tiles, WinogradConv, WinogradWeightGrad, WinogradWeights
+
+# Larger transformed weights are not stored but made where they are used: reading them would take longer.
+STORED_BYTES = 5 << 20
+
+
+def transformed_bytes(conv: Conv, m: int) -> int:
+    """Of the weights."""
+    return 4 * (m + 2) ** 2 * conv.ic * conv.oc
+
+
+def stores_weights(conv: Conv, m: int) -> bool:
+    """Whether the transformed weights are computed once, before the passes that read them."""
+    return transformed_bytes(conv, m) <= STORED_BYTES
+
+
+def forward_weights(m: int, w, packed=None) -> WinogradWeights:
+    return WinogradWeights(w, m, packed=packed)
+
+
+def forward(conv: Conv, m: int, x, weights: WinogradWeights, y, bias=None, **options) -> WinogradConv:
+    """y = clamp(conv(x, w) + bias); with `pool`, y is max-pooled over 2 x 2 windows.
+
+    Pixels that no window covers are not computed.
+    """
+    grid = (2 * y.shape[1], 2 * y.shape[2]) if options.get("pool") else (conv.window.oh, conv.window.ow)
+    return WinogradConv(_inputs(conv, m, x, grid), weights, y, bias, **options)
+
+
+def input_grad_weights(m: int, w, packed=None) -> WinogradWeights:
+    return WinogradWeights(w, m, transposed=True, packed=packed)
+
+
+def input_grad(conv: Conv, m: int, dy, weights: WinogradWeights, dx, bias=None, **options) -> WinogradConv:
+    """dx: the convolution of dy with the turned kernel; with a bias, a transposed convolution's result."""
+    w = conv.window
+    return WinogradConv(Tiles(dy, (w.ih, w.iw), m, m + 2, (2 - w.top, 2 - w.left)), weights, dx, bias, **options)
+
+
+def weight_grad(conv: Conv, m: int, x, dy, dw, db=None, **options) -> WinogradWeightGrad:
+    grid = (conv.window.oh, conv.window.ow)
+    return WinogradWeightGrad(_inputs(conv, m, x, grid), Tiles(dy, grid, m, m), dw, db, **options)
+
+
+def _inputs(conv: Conv, m: int, x, grid) -> Tiles:
+    return Tiles(x, grid, m, m + 2, (conv.window.top, conv.window.left))
