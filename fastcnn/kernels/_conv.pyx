@@ -37,8 +37,12 @@ SMALL_WEIGHTS = 256 << 10
 # Rows of W that stay in the first-level cache while the few pixels of a dense layer pass, which is why the sums wait
 # in y meanwhile. A convolution's many pixels make that cost more than it saves.
 SLICE_DEPTH = 256
-# A dense layer is cut into this many units of work if its batch allows.
+# A dense layer is cut into this many units of work if its batch allows. A unit takes several blocks of columns where
+# it can: rows of W are far apart, and each page of memory, once found, then serves all of them.
 DENSE_UNITS = 16
+WIDE_BLOCKS = 8
+# A weight gradient that is cut by channels, likewise.
+GRAD_UNITS = 16
 
 
 # ---------------------------------------------------------------------------------------------------- panels
@@ -343,7 +347,8 @@ cdef struct gather_t:
     Py_ssize_t n
     Py_ssize_t bands                  # items per image when work is cut finer than images
     Py_ssize_t slices                 # of the depth, one after the other
-    Py_ssize_t splits                 # by_channels: items per block, each a share of the images
+    Py_ssize_t wide, units            # by_channels: so many blocks make a unit of work, so many units a group
+    Py_ssize_t splits                 # by_channels: items per unit, each a share of the images
     fc_pool pool                      # max-pooling of the result, windows side by side; kh == 0 without
     unsigned char *arg                # (n, oh, ow, c) taps of the maxima, or NULL
     Py_ssize_t strip, pool_scratch    # rows computed before they are pooled; bytes of scratch before their buffer
@@ -361,30 +366,27 @@ cdef void multiply_few(const gather_t *g, const float *x, const int *xoff, const
 
 
 cdef void multiply(const gather_t *g, const float *x, const int *xoff, const int *yoff, Py_ssize_t pixels, float *y,
-                   Py_ssize_t group, Py_ssize_t block, const float *w, Py_ssize_t ldw) noexcept nogil:
-    """One block of output channels of some pixels, in slices of the depth and tiles of nearly equal height."""
+                   Py_ssize_t group, Py_ssize_t block, Py_ssize_t s, const float *w, Py_ssize_t ldw) noexcept nogil:
+    """Slice s of the depth of one block of output channels of some pixels, in tiles of nearly equal height."""
     cdef const fc_kernels *k = table()
     cdef fc_gather_tile t
     cdef Py_ssize_t j = block * g.weights.nr, c = group * g.weights.outputs + j, depth = g.panel.depth
-    cdef Py_ssize_t tiles = (pixels + k.mr - 1) // k.mr, i, s, first, last, begin = 0, end
+    cdef Py_ssize_t tiles = (pixels + k.mr - 1) // k.mr, i, first = 0, last
+    cdef Py_ssize_t begin = depth * s // g.slices, end = depth * (s + 1) // g.slices
     if g.weights.few:
         multiply_few(g, x, xoff, yoff, pixels, y + c, c, w)
         return
     t.x, t.ldw, t.y = x, ldw, y + c
     t.n = <int>min(<Py_ssize_t>g.weights.nr, g.weights.outputs - j)
+    t.koff, t.w, t.depth, t.accumulate = g.panel.koff + begin, w + begin * ldw, end - begin, s > 0
     t.bias, t.lo, t.hi = NULL, -INFINITY, INFINITY
-    for s in range(g.slices):
-        end = depth * (s + 1) // g.slices
-        t.koff, t.w, t.depth, t.accumulate = g.panel.koff + begin, w + begin * ldw, end - begin, s > 0
-        if s == g.slices - 1:
-            t.bias, t.lo, t.hi = g.bias + c if g.bias != NULL else NULL, g.lo, g.hi
-        first = 0
-        for i in range(tiles):
-            last = pixels * (i + 1) // tiles
-            t.xoff, t.yoff, t.m, t.fetch = xoff + first, yoff + first, <int>(last - first), g.by_channels and i == 0
-            k.gather_tile(&t)
-            first = last
-        begin = end
+    if s == g.slices - 1:
+        t.bias, t.lo, t.hi = g.bias + c if g.bias != NULL else NULL, g.lo, g.hi
+    for i in range(tiles):
+        last = pixels * (i + 1) // tiles
+        t.xoff, t.yoff, t.m, t.fetch = xoff + first, yoff + first, <int>(last - first), g.by_channels and i == 0
+        k.gather_tile(&t)
+        first = last
 
 
 cdef inline const float *block_weights(const gather_t *g, Py_ssize_t group, Py_ssize_t block,
@@ -427,7 +429,8 @@ cdef void gather_pooled(const gather_t *g, const fc_task *task, Py_ssize_t n, Py
         rows = min(g.strip, band - r)
         for block in range(g.weights.blocks):
             w = block_weights(g, 0, block, &ldw)
-            multiply(g, x + p.xoff[r * p.cols], p.xoff, g.strip_off, images * rows * p.cols, buffer, 0, block, w, ldw)
+            multiply(g, x + p.xoff[r * p.cols], p.xoff, g.strip_off, images * rows * p.cols, buffer, 0, block, 0, w,
+                     ldw)
         pool_strip(g, task, buffer, n, images, row + r, rows)
         r += rows
 
@@ -446,7 +449,7 @@ cdef void gather_panel(const gather_t *g, const fc_task *task, Py_ssize_t n, Py_
             return
         for block in range(g.weights.blocks):
             w = block_weights(g, group, block, &ldw)
-            multiply(g, x, p.xoff, g.yoff, images * band * p.cols, y_pixel(g, task, n, row), group, block, w, ldw)
+            multiply(g, x, p.xoff, g.yoff, images * band * p.cols, y_pixel(g, task, n, row), group, block, 0, w, ldw)
 
 
 cdef void gather_images(const gather_t *g, const fc_task *task) noexcept nogil:
@@ -467,29 +470,40 @@ cdef void gather_images(const gather_t *g, const fc_task *task) noexcept nogil:
             row += p.band
 
 
+cdef void multiply_blocks(const gather_t *g, const float *x, Py_ssize_t pixels, float *y, Py_ssize_t group,
+                          Py_ssize_t begin, Py_ssize_t end, const float *packed) noexcept nogil:
+    """Blocks [begin, end) of output channels, slice by slice; `packed` holds the weights of a single block, or NULL."""
+    cdef Py_ssize_t s, block, ldw = g.weights.nr
+    cdef const float *w = packed
+    for s in range(g.slices):
+        for block in range(begin, end):
+            if packed == NULL:
+                w = block_weights(g, group, block, &ldw)
+            multiply(g, x, g.panel.xoff, g.yoff, pixels, y, group, block, s, w, ldw)
+
+
 cdef void gather_channels(const gather_t *g, const fc_task *task) noexcept nogil:
     """Some blocks of output channels, each of a share of the images: the weights stay in cache, the panels pass by."""
     cdef const panel_t *p = &g.panel
-    cdef Py_ssize_t item, unit, group, block, n, last, row, images, ldw
+    cdef Py_ssize_t item, unit, group, block, n, last, row, band, images
     cdef float *scratch = <float *>task.scratch
     cdef float *block_scratch = scratch + block_size(&g.weights)
-    cdef const float *w
+    cdef const float *packed = NULL
     cdef const float *x
     for item in range(task.begin, task.end):
         unit = item // g.splits
-        group, block = unit // g.weights.blocks, unit % g.weights.blocks
-        w = block_weights(g, group, block, &ldw)
+        group, block = unit // g.units, unit % g.units * g.wide
         if g.weights.transposed and g.weights.packed == NULL:
             pack_block(&g.weights, group, block, scratch)
-            w, ldw = scratch, g.weights.nr
+            packed = scratch
         n, last = g.n * (item % g.splits) // g.splits, g.n * (item % g.splits + 1) // g.splits
         while n < last:
             images, row = min(p.images, last - n), 0
             while row < p.rows:
-                x = load_panel(p, task, n, images, row, min(p.band, p.rows - row), group * p.width, p.width,
-                               block_scratch)
-                multiply(g, x, p.xoff, g.yoff, images * min(p.band, p.rows - row) * p.cols, y_pixel(g, task, n, row),
-                         group, block, w, ldw)
+                band = min(p.band, p.rows - row)
+                x = load_panel(p, task, n, images, row, band, group * p.width, p.width, block_scratch)
+                multiply_blocks(g, x, images * band * p.cols, y_pixel(g, task, n, row), group, block,
+                                min(block + g.wide, g.weights.blocks), packed)
                 row += p.band
             n += images
 
@@ -536,11 +550,16 @@ cdef class Gather(Op):
             g.bias = <const float *><Py_ssize_t>bias.ctypes.data
         blocks = g.weights.groups * g.weights.blocks
         g.splits = max(1, min(g.n // 64, DENSE_UNITS // max(1, blocks)))
-        g.slices = max(1, round(int(g.panel.depth) / SLICE_DEPTH)) if g.panel.rows * g.panel.cols == 1 else 1
+        dense, g.wide, g.slices = by_channels and g.panel.rows * g.panel.cols == 1, 1, 1
+        if dense:
+            g.slices = max(1, round(int(g.panel.depth) / SLICE_DEPTH))
+            if not (g.weights.transposed and g.weights.packed == NULL):
+                g.wide = max(1, min(WIDE_BLOCKS, blocks // DENSE_UNITS))
+        g.units = (g.weights.blocks + g.wide - 1) // g.wide
         self.scratch = panel.scratch + (4 * block_size(&g.weights) if by_channels else 0)
         if pool is not None:
             self.set_pool(pool, arg, pool_relu)
-        self.items = blocks * g.splits if by_channels else g.n * (bands if g.panel.images == 1 else 1)
+        self.items = g.weights.groups * g.units * g.splits if by_channels else g.n * (bands if g.panel.images == 1 else 1)
         self.run, self.args = <fc_run>run_gather, g
         self.algorithm = algorithm_of(panel)
         self.name, self.keep = name, (panel, weights, y, yoff, bias, self.keep)
@@ -580,11 +599,17 @@ cdef struct weight_grad_t:
     float *dw                             # [parts][taps][inner][groups * outputs]
     float *db                             # [parts][groups * outputs] or NULL
     Py_ssize_t dw_part, db_part           # floats between partial sums
-    int by_channels                       # items are slices of input channels, each over all images; else images
+    int by_channels                       # items are slices of dW, each over all images; else images
+    Py_ssize_t blocks, shares             # by_channels: blocks of nr columns of dW, and the items they are shared by
 
 
-cdef void outer_rows(const weight_grad_t *g, const float *x, const int *koff, Py_ssize_t rows, const float *dy,
-                     Py_ssize_t pixels, int accumulate, float *dw) noexcept nogil:
+# Some rows and columns of dW: channels [c0, c0 + c) of x in each group, and [j0, j1) of dy.
+cdef struct grad_slice_t:
+    Py_ssize_t c0, c, j0, j1
+
+
+cdef void outer_rows(const weight_grad_t *g, const grad_slice_t *s, const float *x, const int *koff, Py_ssize_t rows,
+                     const float *dy, Py_ssize_t pixels, int accumulate, float *dw) noexcept nogil:
     """Some consecutive rows of dW, in tiles of nearly equal height.
 
     Rows outside, columns inside: a tile's few channels of x, one line per pixel and far apart, are then in the
@@ -598,18 +623,19 @@ cdef void outer_rows(const weight_grad_t *g, const float *x, const int *koff, Py
     for i in range(tiles):
         last = rows * (i + 1) // tiles
         t.koff, t.m = koff + first, <int>(last - first)
-        j = 0
-        while j < g.outputs:
-            t.n = <int>min(<Py_ssize_t>k.nr, g.outputs - j)
+        j = s.j0
+        while j < s.j1:
+            t.n = <int>min(<Py_ssize_t>k.nr, s.j1 - j)
             t.dy, t.dw = dy + j, dw + first * t.lddw + j
             k.outer_tile(&t)
             j += k.nr
         first = last
 
 
-cdef void grad_panel(const weight_grad_t *g, const fc_task *task, Py_ssize_t n, Py_ssize_t images, Py_ssize_t row,
-                     Py_ssize_t band, Py_ssize_t c0, Py_ssize_t c, Py_ssize_t part, int accumulate) noexcept nogil:
-    """Adds one panel's share to the rows of dW that channels [c0, c0 + c) of each group have."""
+cdef void grad_panel(const weight_grad_t *g, const grad_slice_t *s, const fc_task *task, Py_ssize_t n,
+                     Py_ssize_t images, Py_ssize_t row, Py_ssize_t band, Py_ssize_t part,
+                     int accumulate) noexcept nogil:
+    """Adds one panel's share to a slice of dW."""
     cdef const panel_t *p = &g.panel
     cdef Py_ssize_t group, t, oc = g.groups * g.outputs, pixels = images * band * p.cols
     cdef Py_ssize_t stretch = p.run if 2 * p.run >= table().mr else p.depth  # tiles like their rows side by side
@@ -617,29 +643,30 @@ cdef void grad_panel(const weight_grad_t *g, const fc_task *task, Py_ssize_t n, 
     cdef const float *x
     cdef float *dw
     for group in range(g.groups):
-        dw = g.dw + part * g.dw_part + c0 * oc + group * g.outputs
-        x = load_panel(p, task, n, images, row, band, group * g.inner + c0, c, <float *>task.scratch)
-        if c == g.inner:
+        dw = g.dw + part * g.dw_part + s.c0 * oc + group * g.outputs
+        x = load_panel(p, task, n, images, row, band, group * g.inner + s.c0, s.c, <float *>task.scratch)
+        if s.c == g.inner:
             t = 0
             while t < p.depth:
-                outer_rows(g, x, p.koff + t, min(stretch, p.depth - t), dy + group * g.outputs, pixels, accumulate,
+                outer_rows(g, s, x, p.koff + t, min(stretch, p.depth - t), dy + group * g.outputs, pixels, accumulate,
                            dw + t * oc)
                 t += stretch
         else:
             for t in range(p.taps):
-                outer_rows(g, x, p.koff + t * p.width, c, dy, pixels, accumulate, dw + t * g.inner * oc)
-    if g.db != NULL and c0 == 0:
-        table().sum_rows(dy, g.yoff, pixels, oc, accumulate, g.db + part * g.db_part)
+                outer_rows(g, s, x, p.koff + t * p.width, s.c, dy, pixels, accumulate, dw + t * g.inner * oc)
+    if g.db != NULL and s.c0 == 0:
+        t = oc if g.groups > 1 else s.j1 - s.j0
+        table().sum_rows(dy + s.j0, g.yoff, pixels, t, accumulate, g.db + part * g.db_part + s.j0)
 
 
-cdef void grad_images(const weight_grad_t *g, const fc_task *task, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t c0,
-                      Py_ssize_t c, Py_ssize_t part, bint accumulate) noexcept nogil:
+cdef void grad_images(const weight_grad_t *g, const grad_slice_t *s, const fc_task *task, Py_ssize_t begin,
+                      Py_ssize_t end, Py_ssize_t part, bint accumulate) noexcept nogil:
     cdef const panel_t *p = &g.panel
     cdef Py_ssize_t n = begin, row, images
     while n < end:
         images, row = min(p.images, end - n), 0
         while row < p.rows:
-            grad_panel(g, task, n, images, row, min(p.band, p.rows - row), c0, c, part, accumulate)
+            grad_panel(g, s, task, n, images, row, min(p.band, p.rows - row), part, accumulate)
             accumulate = True
             row += p.band
         n += images
@@ -647,13 +674,19 @@ cdef void grad_images(const weight_grad_t *g, const fc_task *task, Py_ssize_t be
 
 cdef void run_weight_grad(const void *args, const fc_task *task) noexcept nogil:
     cdef const weight_grad_t *g = <const weight_grad_t *>args
-    cdef Py_ssize_t item, c0
+    cdef Py_ssize_t item, share
+    cdef grad_slice_t s
+    s.c0, s.c, s.j0, s.j1 = 0, g.inner, 0, g.outputs
     if not g.by_channels:
-        grad_images(g, task, task.begin, task.end, 0, g.inner, task.part, not task.first)
+        grad_images(g, &s, task, task.begin, task.end, task.part, not task.first)
         return
     for item in range(task.begin, task.end):
-        c0 = item * g.panel.width
-        grad_images(g, task, 0, g.n, c0, min(g.panel.width, g.inner - c0), 0, False)
+        share = item % g.shares
+        s.c0 = item // g.shares * g.panel.width
+        s.c = min(g.panel.width, g.inner - s.c0)
+        s.j0 = min(g.outputs, g.blocks * share // g.shares * table().nr)
+        s.j1 = min(g.outputs, g.blocks * (share + 1) // g.shares * table().nr)
+        grad_images(g, &s, task, 0, g.n, 0, False)
 
 
 cdef class WeightGrad(Op):
@@ -661,7 +694,7 @@ cdef class WeightGrad(Op):
 
     By default items are images, and each group of images overwrites or adds to its own partial sum: `dw` is
     (parts, kh, kw, ic/groups, oc) and `db` (parts, oc) or None. With `by_channels` items are slices of
-    `panel.width` input channels, each over all images, and there is one part: for weights too large to copy.
+    `panel.width` input channels and shares of the output channels, each over all images, and there is one part: for weights too large to copy.
     """
 
     cdef weight_grad_t c
@@ -689,7 +722,10 @@ cdef class WeightGrad(Op):
                 raise ValueError(f"{name}: expected a bias gradient of shape {(parts, oc)}, got {db.shape}")
             g.db, g.db_part = <float *><Py_ssize_t>db.ctypes.data, oc
         self.scratch = panel.scratch
-        self.items = -(-icg // panel.c.width) if by_channels else g.n
+        slices = -(-icg // panel.c.width)
+        g.blocks = (g.outputs + table().nr - 1) // table().nr
+        g.shares = max(1, min(g.blocks, GRAD_UNITS // max(1, slices)))
+        self.items = slices * g.shares if by_channels else g.n
         self.run, self.args = <fc_run>run_weight_grad, g
         self.algorithm = algorithm_of(panel)
         self.name, self.keep = name, (panel, dy, dw, db, yoff)
