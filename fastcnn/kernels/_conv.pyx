@@ -348,6 +348,8 @@ cdef struct gather_t:
     Py_ssize_t bands                  # items per image when work is cut finer than images
     Py_ssize_t slices                 # of the depth, one after the other
     Py_ssize_t wide, units            # by_channels: so many blocks make a unit of work, so many units a group
+    int copied                        # a dense layer's weights, read in place, are copied slice by slice
+    Py_ssize_t weight_floats          # by_channels: scratch for weights, before that of the panel
     Py_ssize_t splits                 # by_channels: items per unit, each a share of the images
     fc_pool pool                      # max-pooling of the result, windows side by side; kh == 0 without
     unsigned char *arg                # (n, oh, ow, c) taps of the maxima, or NULL
@@ -384,7 +386,7 @@ cdef void multiply(const gather_t *g, const float *x, const int *xoff, const int
         t.bias, t.lo, t.hi = g.bias + c if g.bias != NULL else NULL, g.lo, g.hi
     for i in range(tiles):
         last = pixels * (i + 1) // tiles
-        t.xoff, t.yoff, t.m, t.fetch = xoff + first, yoff + first, <int>(last - first), g.by_channels and i == 0
+        t.xoff, t.yoff, t.m = xoff + first, yoff + first, <int>(last - first)
         k.gather_tile(&t)
         first = last
 
@@ -470,14 +472,33 @@ cdef void gather_images(const gather_t *g, const fc_task *task) noexcept nogil:
             row += p.band
 
 
-cdef void multiply_blocks(const gather_t *g, const float *x, Py_ssize_t pixels, float *y, Py_ssize_t group,
-                          Py_ssize_t begin, Py_ssize_t end, const float *packed) noexcept nogil:
-    """Blocks [begin, end) of output channels, slice by slice; `packed` holds the weights of a single block, or NULL."""
-    cdef Py_ssize_t s, block, ldw = g.weights.nr
-    cdef const float *w = packed
-    for s in range(g.slices):
+cdef void pack_slice(const gather_t *g, Py_ssize_t s, Py_ssize_t begin, Py_ssize_t end, float *dst) noexcept nogil:
+    """Slice s of the depth of blocks [begin, end) of a dense layer's W, as [block][row][nr]: reading whole rows is what
+    memory is fast at."""
+    cdef const weights_t *w = &g.weights
+    cdef Py_ssize_t first = w.inner * s // g.slices, rows = w.inner * (s + 1) // g.slices - first, i, block
+    cdef const float *src = w.w + first * w.ldw
+    for i in range(rows):
         for block in range(begin, end):
-            if packed == NULL:
+            memcpy(dst + ((block - begin) * rows + i) * w.nr, src + block * w.nr,
+                   min(<Py_ssize_t>w.nr, w.outputs - block * w.nr) * sizeof(float))
+        src += w.ldw
+
+
+cdef void multiply_blocks(const gather_t *g, const float *x, Py_ssize_t pixels, float *y, Py_ssize_t group,
+                          Py_ssize_t begin, Py_ssize_t end, float *scratch) noexcept nogil:
+    """Blocks [begin, end) of output channels, slice by slice; unless they are packed, `scratch` is for their weights."""
+    cdef Py_ssize_t s, block, first, rows, ldw = g.weights.nr
+    cdef const float *w = scratch  # of a single block, if they are transposed
+    for s in range(g.slices):
+        first = g.panel.depth * s // g.slices
+        rows = g.panel.depth * (s + 1) // g.slices - first
+        if g.copied:
+            pack_slice(g, s, begin, end, scratch)
+        for block in range(begin, end):
+            if g.copied:
+                w = scratch + ((block - begin) * rows - first) * ldw
+            elif g.weights.packed != NULL or not g.weights.transposed:
                 w = block_weights(g, group, block, &ldw)
             multiply(g, x, g.panel.xoff, g.yoff, pixels, y, group, block, s, w, ldw)
 
@@ -487,23 +508,20 @@ cdef void gather_channels(const gather_t *g, const fc_task *task) noexcept nogil
     cdef const panel_t *p = &g.panel
     cdef Py_ssize_t item, unit, group, block, n, last, row, band, images
     cdef float *scratch = <float *>task.scratch
-    cdef float *block_scratch = scratch + block_size(&g.weights)
-    cdef const float *packed = NULL
     cdef const float *x
     for item in range(task.begin, task.end):
         unit = item // g.splits
         group, block = unit // g.units, unit % g.units * g.wide
         if g.weights.transposed and g.weights.packed == NULL:
             pack_block(&g.weights, group, block, scratch)
-            packed = scratch
         n, last = g.n * (item % g.splits) // g.splits, g.n * (item % g.splits + 1) // g.splits
         while n < last:
             images, row = min(p.images, last - n), 0
             while row < p.rows:
                 band = min(p.band, p.rows - row)
-                x = load_panel(p, task, n, images, row, band, group * p.width, p.width, block_scratch)
+                x = load_panel(p, task, n, images, row, band, group * p.width, p.width, scratch + g.weight_floats)
                 multiply_blocks(g, x, images * band * p.cols, y_pixel(g, task, n, row), group, block,
-                                min(block + g.wide, g.weights.blocks), packed)
+                                min(block + g.wide, g.weights.blocks), scratch)
                 row += p.band
             n += images
 
@@ -553,10 +571,15 @@ cdef class Gather(Op):
         dense, g.wide, g.slices = by_channels and g.panel.rows * g.panel.cols == 1, 1, 1
         if dense:
             g.slices = max(1, round(int(g.panel.depth) / SLICE_DEPTH))
-            if not (g.weights.transposed and g.weights.packed == NULL):
+            g.copied = g.weights.packed == NULL and not g.weights.transposed and g.weights.taps == 1
+            if g.copied:
                 g.wide = max(1, min(WIDE_BLOCKS, blocks // DENSE_UNITS))
         g.units = (g.weights.blocks + g.wide - 1) // g.wide
-        self.scratch = panel.scratch + (4 * block_size(&g.weights) if by_channels else 0)
+        if g.copied:
+            g.weight_floats = g.wide * g.weights.nr * (g.panel.depth // g.slices + 1)
+        elif by_channels:
+            g.weight_floats = block_size(&g.weights)
+        self.scratch = panel.scratch + 4 * g.weight_floats
         if pool is not None:
             self.set_pool(pool, arg, pool_relu)
         self.items = g.weights.groups * g.units * g.splits if by_channels else g.n * (bands if g.panel.images == 1 else 1)

@@ -10,7 +10,7 @@ cdef extern from "fc_kernels.h":
         float lo, hi
         float *y
         const int *yoff
-        int accumulate, fetch
+        int accumulate
         int m, n
 
     ctypedef struct fc_dot_tile:

@@ -27,8 +27,7 @@
 #define FC_MR_MAX 14 /* rows of the largest tile of any ISA */
 
 /* y[yoff[i] + j] = clamp(sum_k x[xoff[i] + koff[k]] * w[k*ldw + j] + bias[j], lo, hi)   i < m <= mr, j < n <= nr.
- * The sum runs over k in order for every output, whatever m and n are; with `accumulate` it starts from y.
- * `fetch`: w is not in a near cache and is worth fetching ahead. */
+ * The sum runs over k in order for every output, whatever m and n are; with `accumulate` it starts from y. */
 typedef struct fc_gather_tile {
     const float *x;
     const int32_t *xoff, *koff; /* [m], [depth] */
@@ -39,7 +38,7 @@ typedef struct fc_gather_tile {
     float lo, hi;               /* ReLU is (0, inf), nothing is (-inf, inf); NaN passes through */
     float *y;
     const int32_t *yoff;        /* [m] */
-    int accumulate, fetch;
+    int accumulate;
     int m, n;
 } fc_gather_tile;
 

@@ -10,9 +10,6 @@
 /* A pointer or stride as it is: keeps gcc from adding the parts of an address again for every pixel of a tile. */
 #define KEEP(value) ({ __auto_type v_ = (value); __asm__("" : "+r"(v_)); v_; })
 
-/* Rows of weights fetched ahead where that pays. */
-#define FETCH_ROWS 16
-
 /* Row i of a tile: acc[v] += *x * w[v]. A neighbour on the same core takes half of the front end, and then the
  * number of operations decides: a broadcast is one of its own for every second row, and part of each multiply-add
  * for the others. That is fewer operations than the first way alone and fewer loads than the second. */
@@ -29,35 +26,26 @@ INLINE void load_columns(vf *wv, const float *w, const int nv, const int partial
         wv[v] = partial && v == nv - 1 ? load_part(w + v * VLEN, last) : load(w + v * VLEN);
 }
 
-INLINE void gather_sum(const fc_gather_tile *t, vf acc[MR][NV], const int m, const int nv, const int partial,
-                       const int fetch)
+INLINE void gather_tile_body(const fc_gather_tile *t, const int m, const int nv, const int partial)
 {
+    vf acc[MR][NV];
     ptrdiff_t at[MR];
     const int last = t->n - (nv - 1) * VLEN;
-    UNROLL for (int i = 0; i < m; i++) at[i] = t->xoff[i];
+    UNROLL for (int i = 0; i < m; i++) {
+        at[i] = t->xoff[i];
+        UNROLL for (int v = 0; v < nv; v++) acc[i][v] = splat(0);
+    }
+    if (t->accumulate)
+        UNROLL for (int i = 0; i < m; i++) load_columns(acc[i], t->y + t->yoff[i], nv, partial, last);
     const float *w = t->w, *x0 = t->x;
-    const ptrdiff_t ldw = t->ldw, ahead = FETCH_ROWS * ldw;
+    const ptrdiff_t ldw = t->ldw;
     const int32_t *koff = t->koff;
     for (const int32_t *end = koff + t->depth; koff < end; koff++, w += ldw) {
         const float *x = KEEP(x0 + *koff);
         vf wv[NV];
-        if (fetch)
-            UNROLL for (int v = 0; v < nv; v++) __builtin_prefetch(w + ahead + v * VLEN);
         load_columns(wv, w, nv, partial, last);
         UNROLL for (int i = 0; i < m; i++) fma_row(acc[i], x + at[i], wv, i, nv);
     }
-}
-
-INLINE void gather_tile_body(const fc_gather_tile *t, const int m, const int nv, const int partial)
-{
-    vf acc[MR][NV];
-    const int last = t->n - (nv - 1) * VLEN;
-    UNROLL for (int i = 0; i < m; i++)
-        UNROLL for (int v = 0; v < nv; v++) acc[i][v] = splat(0);
-    if (t->accumulate)
-        UNROLL for (int i = 0; i < m; i++) load_columns(acc[i], t->y + t->yoff[i], nv, partial, last);
-    if (t->fetch && nv == NV && !partial) gather_sum(t, acc, m, nv, partial, 1);
-    else gather_sum(t, acc, m, nv, partial, 0);
     vf bias[NV];
     UNROLL for (int v = 0; v < nv; v++) bias[v] = splat(0);
     if (t->bias) load_columns(bias, t->bias, nv, partial, last);
