@@ -37,8 +37,9 @@ DIRECT_CYCLES = 9 / 32  # per output pixel and ic * oc
 # Transforming the weights, per point and ic * oc; those too large to store anew for every block of tiles.
 WEIGHT_CYCLES, UNSTORED_WEIGHT_CYCLES = 10 / 36, 15 / 36
 BLOCK_TILES = 28
-# Groups of images whose weight gradients are summed apart, unless the weights are large.
+# Groups of images whose weight gradients are summed apart, unless the weights are large or the tiles of a group few.
 GROUPS = 16
+LEAST_GROUP_TILES = 12
 # Loading and storing the sums of a weight gradient once per block of tiles, relative to the products of a tile.
 GRADIENT_OVERHEAD = 10 / 42
 
@@ -106,6 +107,13 @@ def winograd_tile(conv: Conv, which: str, algorithm: str = "auto") -> int:
     return m if pays and _policy == "auto" else 0
 
 
+def sums_by_channels(conv: Conv, m: int) -> bool:
+    """Whether a Winograd weight gradient is cut by channels, not by images: its sums are large to keep once a group,
+    or costly to transform back for the few tiles of one."""
+    few = conv.n * _tiles(conv, WEIGHT_GRAD, m) < LEAST_GROUP_TILES * min(GROUPS, conv.n)
+    return few or passes.weight_bytes(conv) > passes.LARGE_WEIGHTS
+
+
 def _grid(conv: Conv, which: str) -> Pair:
     """The pixels of a pass that are cut into tiles."""
     w = conv.window
@@ -147,7 +155,7 @@ def _weight_cycles(conv: Conv, which: str, m: int) -> float:
     ic, oc = _channels(conv, which)
     weights = (m + 2) ** 2 * ic * oc
     if which == WEIGHT_GRAD:
-        groups = 1 if passes.weight_bytes(conv) > passes.LARGE_WEIGHTS else min(GROUPS, conv.n)
+        groups = 1 if sums_by_channels(conv, m) else min(GROUPS, conv.n)
         return WEIGHT_CYCLES * weights * groups
     if winograd.stores_weights(conv, m):
         return WEIGHT_CYCLES * weights

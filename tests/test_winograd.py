@@ -280,10 +280,12 @@ def test_units_of_work():
 def test_slices_of_the_gradient(isa):
     vlen, _, nr = _cpu.tile_sizes()
     for ic, oc in ((1, 1), (16, 16), (64, 64), (64, 128), (130, 96), (512, 512), (3, 4096), (4096, 3)):
-        rows, columns = _winograd.gradient_slices(36, ic, oc)
-        assert rows % vlen == columns % nr == 0
-        assert 4 * 36 * rows * columns <= _winograd.SUM_BYTES or (rows, columns) == (vlen, nr)
-        assert rows < ic + vlen and columns < oc + nr
+        for least in (1, 4):
+            rows, columns = _winograd.gradient_slices(36, ic, oc, least)
+            assert rows % vlen == columns % nr == 0
+            fits = 4 * 36 * rows * columns <= _winograd.SUM_BYTES and -(-ic // rows) * -(-oc // columns) >= least
+            assert fits or (rows, columns) == (vlen, nr)
+            assert rows < ic + vlen and columns < oc + nr
 
 
 # ---- tensors
@@ -432,8 +434,17 @@ def test_where_auto_is_winograd(which):
     for size, channels in ((32, 64), (16, 128), (8, 256), (28, 32), (16, 32), (8, 64), (7, 64)):
         assert tile_of((64, size, size, channels), channels, which) == 4
     assert tile_of((64, 6, 6, 64), 64, which) == 2
-    for size in (2, 5):
-        assert tile_of((64, size, size, 64), 64, which) == (0 if which == "weight_grad" else 2)
+    assert tile_of((64, 2, 2, 64), 64, which) == 2
+    assert tile_of((64, 5, 5, 64), 64, which) == (0 if which == "weight_grad" else 2)
+    assert tile_of((64, 4, 4, 64), 128, which) == 4
+
+
+def test_gradients_of_few_tiles_are_cut_by_channels():
+    """Where a group of images has few tiles, transforming its sums back would cost more than the sums."""
+    for shape, oc, m, want in (((64, 4, 4, 64), 128, 4, True), ((64, 16, 16, 64), 64, 4, False),
+                               ((4, 28, 28, 32), 32, 4, False), ((64, 16, 16, 256), 256, 4, True)):
+        conv = Conv.resolve(shape, (3, 3, shape[3], oc), 1, "same", 1, 1, "test")
+        assert algorithms.sums_by_channels(conv, m) == want
 
 
 @pytest.mark.parametrize("which", algorithms.PASSES)

@@ -85,6 +85,8 @@ FEW_UNITS = 8
 # A weight gradient's transformed sums stay in L2, and beside them as many tiles as this: the sums are loaded and
 # stored once per block of tiles.
 SUM_BYTES = 640 << 10
+# Slices of channels that a weight gradient is cut into for the threads' sake; each slice repeats some transforms.
+LEAST_SLICES = 4
 GRAD_BLOCK_BYTES = 1100 << 10
 cdef Py_ssize_t SLAB_ROWS = SLAB
 
@@ -602,13 +604,14 @@ cdef void run_grad(const void *args, const fc_task *task) noexcept nogil:
         grad_slice(g, i, task, task.begin * per_image, (task.end - task.begin) * per_image, task.part, not task.first)
 
 
-def gradient_slices(points, ic, oc):
-    """(ic, oc) of slices of a weight gradient whose transformed sums fit the cache: halves of halves of nearly
-    equal size, in whole vectors of ic and whole blocks of oc."""
+def gradient_slices(points, ic, oc, least):
+    """(ic, oc) of slices of a weight gradient whose transformed sums fit the cache, `least` of them or more: halves of
+    halves of nearly equal size, in whole vectors of ic and whole blocks of oc."""
     vlen, nr, parts = table().vlen, table().nr, [1, 1]
     while True:
         ic_slice, oc_slice = (-(-size // (n * unit)) * unit for size, n, unit in zip((ic, oc), parts, (vlen, nr)))
-        if 4 * points * ic_slice * oc_slice <= SUM_BYTES or (ic_slice <= vlen and oc_slice <= nr):
+        fit = 4 * points * ic_slice * oc_slice <= SUM_BYTES and parts[0] * parts[1] >= least
+        if fit or (ic_slice <= vlen and oc_slice <= nr):
             return max(ic_slice, vlen), max(oc_slice, nr)
         parts[oc_slice // nr * vlen >= ic_slice and oc_slice > nr] *= 2
 
@@ -646,7 +649,7 @@ cdef class WinogradWeightGrad(Op):
     cdef set_sizes(self):
         cdef grad_t *g = &self.c
         cdef Py_ssize_t vlen = table().vlen, nr = table().nr
-        g.ic_slice, g.oc_slice = gradient_slices(g.points, g.ic, g.oc)
+        g.ic_slice, g.oc_slice = gradient_slices(g.points, g.ic, g.oc, LEAST_SLICES if g.by_channels else 1)
         g.oc_slices = ceil_div(g.oc, g.oc_slice)
         g.slices = ceil_div(g.ic, g.ic_slice) * g.oc_slices
         g.tiles = tiles_per_block(g.points, g.ic_slice + g.oc_slice, GRAD_BLOCK_BYTES)

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn.algorithms import FORWARD, INPUT_GRAD, WEIGHT_GRAD, check_algorithm, check_winograd, winograd_tile
+from fastcnn.algorithms import (
+    FORWARD,
+    INPUT_GRAD,
+    WEIGHT_GRAD,
+    check_algorithm,
+    check_winograd,
+    sums_by_channels,
+    winograd_tile,
+)
 from fastcnn.arrays import IMAGES, WEIGHTS, Array, aligned_zeros, as_float32
 from fastcnn.geometry import Conv, IntOrPair, Padding, image_shape, pair, positive, resolve_transpose
 from fastcnn.kernels import conv as passes
@@ -323,7 +331,7 @@ def _weight_grad(
 
 
 def _winograd_weight_grad(conv: Conv, m: int, x: Tensor, dy: Tensor) -> Array:
-    if conv.n and passes.weight_bytes(conv) > passes.LARGE_WEIGHTS:
+    if conv.n and sums_by_channels(conv, m):
         dw = aligned_zeros(conv.w_shape)
         run(winograd.weight_grad(conv, m, x, dy, dw[None], by_channels=True))
         return dw

@@ -361,7 +361,8 @@ class Builder:
         partial = sum(step.partial.bytes for step in draft.steps if step.partial)
         groups = min(self.n, MAX_GROUPS, max(1, PARTIAL_BYTES // partial) if partial else MAX_GROUPS)
         draft.group = -(-self.n // groups)
-        draft.chunk = max(1, min(draft.group, CHUNK_BYTES // max(1, image_bytes)))
+        chunks = -(-draft.group // max(1, CHUNK_BYTES // max(1, image_bytes)))
+        draft.chunk = -(-draft.group // chunks)  # of nearly equal size: some steps have a price for each
         for step in draft.steps:
             if step.partial is not None:
                 step.partial.rows = -(-self.n // draft.group)

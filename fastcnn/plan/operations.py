@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from math import inf, prod
 from typing import TYPE_CHECKING, Any
 
-from fastcnn.algorithms import FORWARD, INPUT_GRAD, WEIGHT_GRAD, winograd_tile
+from fastcnn.algorithms import FORWARD, INPUT_GRAD, WEIGHT_GRAD, sums_by_channels, winograd_tile
 from fastcnn.geometry import Conv as ConvSizes
 from fastcnn.geometry import Window
 from fastcnn.kernels import _depthwise, _eltwise, _pool, winograd
@@ -228,7 +228,7 @@ class Conv(Operation):
 
     def winograd_weight_grad(self, b, conv, m, dz):
         x, parts = b.buffer(self.x), b.partial_gradients(self.kernel, self.bias)
-        by_channels = self.weight_bytes > passes.LARGE_WEIGHTS
+        by_channels = sums_by_channels(conv, m)
 
         def make():
             dw, db = parts()
