@@ -56,7 +56,8 @@ def losses_of(outputs: Ports, loss: Any, where: str) -> list[Any]:
     else:
         chosen = [loss] * len(outputs)
     if len(chosen) != len(outputs) or (len(outputs) > 1 and isinstance(loss, losses.Loss)):
-        raise ValueError(f"{where}: the model has {len(outputs)} outputs; give a list of as many losses")
+        raise ValueError(f"{where}: the model has {len(outputs)} outputs; give a list of as many losses, or a "
+                         f"dictionary by name, got {loss!r}")
     if all(one is None for one in chosen):
         raise ValueError(f"{where}: no output has a loss; give at least one")
     return [None if one is None else losses.get(one, where) for one in chosen]

@@ -62,7 +62,8 @@ class Model(Trainer):
         names = [layer.name for layer in graph.layers]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
-            raise ValueError(f"{self.name}: layer names must differ, but these appear twice: {sorted(twice)}")
+            raise ValueError(f"{self.name}: layer names must differ, but these appear twice: {sorted(twice)}; "
+                             f"give them others with name=")
         self._graph, (self._inputs, self._outputs) = graph, ports
         self.losses = []  # chosen anew: what 'accuracy' means depends on the output
         self._reset_plans()
@@ -359,6 +360,8 @@ def parts_of(layer: Layer | Model) -> list[Layer | Model]:
 
 def run_layer(layer: Layer, inputs: Sequence[Any], training: bool) -> np.ndarray:
     """One forward pass of a single layer on arrays."""
+    if any(isinstance(x, Model) for x in inputs):
+        raise TypeError(f"{layer.name}: called on a model; call it on the model's output, or add both to a Sequential")
     arrays = [as_float32(x, np.ndim(x), f"{layer.name}: input") for x in inputs]
     symbolic = [SymbolicTensor((None, *a.shape[1:])) for a in arrays]
     argument = symbolic if len(symbolic) > 1 else symbolic[0]

@@ -51,6 +51,10 @@ class Ports:
             return dict(zip(self.names, values, strict=True))
         return list(values) if self.kind == "list" else values[0]
 
+    def places(self, where: str) -> list[str]:
+        """What errors call each: the call it belongs to and, of several, its name."""
+        return [where] if len(self) == 1 else [f"{where}: {self.role[:-1]} {name!r}" for name in self.names]
+
     def unpack(self, value: Any, what: str) -> list[Any]:
         """One value for each, from a value alone, a list, or a dictionary by name.
 

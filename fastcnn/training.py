@@ -170,7 +170,7 @@ class Trainer:
 
         Weights, gradients and the optimiser's moments are not counted.
         """
-        batch_size = check_count(batch_size, "batch_size", f"{self.name}.measure")
+        batch_size = check_count(batch_size, "batch_size", f"{self.name}.summary")
         self._own_store()
         trains = self._compiled is not None and self._compiled[0] is not None
         if trains:
@@ -249,8 +249,8 @@ class Trainer:
     def _prepare_inputs(self, x, where: str):
         """The inputs of a prediction, checked."""
         self.build(shapes_of(x))
-        xs = [prepare_input(a, t.shape, where)
-              for a, t in zip(self._inputs.unpack(x, f"{where}: x"), self.graph.inputs, strict=True)]
+        xs = [prepare_input(a, t.shape, place) for a, t, place in
+              zip(self._inputs.unpack(x, f"{where}: x"), self.graph.inputs, self._inputs.places(where), strict=True)]
         if len(xs) > 1:
             check_lengths(xs, [f"x[{i}]" for i in range(len(xs))], where)
         return xs
@@ -262,15 +262,15 @@ class Trainer:
         return self._prepare(x, y, where)
 
     def _prepare(self, x, y, where: str):
-        inputs = self.graph.inputs
-        xs = [prepare_input(a, t.shape, where, check_finite=True)
-              for a, t in zip(self._inputs.unpack(x, f"{where}: x"), inputs, strict=True)]
+        inputs, places = self.graph.inputs, self._inputs.places(where)
+        xs = [prepare_input(a, t.shape, place, check_finite=True)
+              for a, t, place in zip(self._inputs.unpack(x, f"{where}: x"), inputs, places, strict=True)]
         ys = self._targets(y, where)
         named = {f"x[{i}]" if len(xs) > 1 else "x": a for i, a in enumerate(xs)}
         named.update({f"y[{i}]" if len(ys) > 1 else "y": np.asarray(a) for i, a in enumerate(ys) if a is not None})
         check_lengths(list(named.values()), list(named), where)
-        ys = [None if loss is None else loss.check_targets(a, t.shape, where)
-              for loss, a, t in zip(self.losses, ys, self.graph.outputs, strict=True)]
+        ys = [None if loss is None else loss.check_targets(a, t.shape, place) for loss, a, t, place in
+              zip(self.losses, ys, self.graph.outputs, self._outputs.places(where), strict=True)]
         return xs, ys
 
     def _targets(self, y, where: str) -> list[Any]:

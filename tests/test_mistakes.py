@@ -233,6 +233,8 @@ MISTAKES = {
         ValueError,
         "not among the model's inputs",
     ),
+    "layer on a model": (lambda: L.Dense(2, name="d")(flat_net()), TypeError, "d: called on a model; call it on"),
+    "shape in pieces": (lambda: fc.Input(28, 28, 1), TypeError, r"a shape is one tuple, such as \(28, 28, 1\)"),
     "arrays as inputs": (lambda: fc.Model(X, X), TypeError, "inputs must be symbolic tensors"),
     "wrong weights": (
         lambda: flat_net().set_weights([np.zeros((2, 2)), np.zeros(5)]),

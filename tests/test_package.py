@@ -108,6 +108,13 @@ def test_the_environment_sets_the_number_of_threads():
     assert re.search(r"threads +3 \(from: FASTCNN_NUM_THREADS", text)
 
 
+def test_the_environment_sets_the_policy_of_algorithms():
+    code = "import fastcnn; fastcnn.show_config()"
+    assert re.search(r"^algorithms +direct \(", output_of(code, FASTCNN_ALGORITHM_POLICY="direct"), re.MULTILINE)
+    error = run_python("import fastcnn", FASTCNN_ALGORITHM_POLICY="fast").stderr
+    assert "unknown policy 'fast'" in error
+
+
 @pytest.mark.parametrize("wanted", ["0", "-1", "1025", "two", "1.5"])
 def test_a_wrong_number_of_threads_is_refused(wanted):
     error = run_python("import fastcnn", FASTCNN_NUM_THREADS=wanted).stderr

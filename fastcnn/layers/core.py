@@ -37,7 +37,7 @@ def Input(shape: Any, batch_size: int | None = None, name: str | None = None) ->
     if batch_size is not None:
         positive_int(batch_size, "batch_size", "Input")
     if name is not None and not isinstance(name, str):
-        raise TypeError(f"Input: name must be a string, got {name!r}")
+        raise TypeError(f"Input: name must be a string, got {name!r}; a shape is one tuple, such as (28, 28, 1)")
     return SymbolicTensor((None, *sample_shape(shape, "shape", "Input")), None, name or unique_name("Input"))
 
 

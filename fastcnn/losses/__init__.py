@@ -1,7 +1,7 @@
 """Losses: a number per sample to be made small, and its gradient by the prediction.
 
-Predictions are (n, ..., k) arrays. A loss first gives one value per position, reducing the last axis, then
-the mean over positions; the loss of a batch is the mean over its samples. All is computed in float64.
+Predictions are (n, ..., k) arrays. Most losses give one value per position, reducing the last axis, then the mean over
+positions; `Dice` gives one per region. The loss of a batch is the mean over its samples. All is computed in float64.
 """
 
 from __future__ import annotations

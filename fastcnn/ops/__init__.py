@@ -1,4 +1,4 @@
-"""The kernels, NumPy in and NumPy out: convolution, pooling, dense layers, activations.
+"""The kernels, NumPy in and NumPy out: convolution, pooling, dense layers, normalisation, activations.
 
 Images are (n, h, w, c), sequences (n, steps, c), volumes (n, d, h, w, c); convolution weights are (kh, kw,
 in_channels // groups, out_channels), with as many sizes as axes; all is computed in float32. Any real dtype, memory

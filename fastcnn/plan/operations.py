@@ -1,5 +1,8 @@
 """What layers become: operations on values, each with its forward and backward steps on one screen.
 
+Here are the base and the operations of images: convolution, pooling, activations, dropout, changes of shape. Those of
+other layers are in the modules beside this one.
+
 A `Value` is an activation of one sample. An operation adds steps to a `Builder`: a step is a driver of the engine
 with the buffers it reads and writes. Backward steps overwrite the gradient they produce; where several
 consumers' gradients meet, the builder adds them.
