@@ -235,6 +235,7 @@ cdef struct weights_t:
     Py_ssize_t taps, ldw
     const Py_ssize_t *tap_at      # [taps] where each tap's rows start in w
     int nr
+    int in_order                  # rows of W follow each other in w, of all channels of a single group
     int few                       # so few columns that lanes are rows: packed for dot tiles
 
 
@@ -309,6 +310,7 @@ cdef class Weights:
         s.inner, s.outputs = (oc // groups, icg) if transposed else (icg, oc // groups)
         s.blocks = (s.outputs + s.nr - 1) // s.nr
         s.few = packed is not None and 2 * s.outputs <= table().vlen <= s.inner
+        s.in_order = groups == 1 and not transposed and list(tap_at) == [t * icg * oc for t in range(len(tap_at))]
         s.tap_at = <const Py_ssize_t *><Py_ssize_t>tap_at.ctypes.data
         if packed is not None:
             if packed.dtype != np.float32 or packed.size < self.packed_size or not packed.flags.c_contiguous:
@@ -348,7 +350,7 @@ cdef struct gather_t:
     Py_ssize_t bands                  # items per image when work is cut finer than images
     Py_ssize_t slices                 # of the depth, one after the other
     Py_ssize_t wide, units            # by_channels: so many blocks make a unit of work, so many units a group
-    int copied                        # a dense layer's weights, read in place, are copied slice by slice
+    int copied                        # by_channels: weights that are not packed are copied slice by slice
     Py_ssize_t weight_floats          # by_channels: scratch for weights, before that of the panel
     Py_ssize_t splits                 # by_channels: items per unit, each a share of the images
     fc_pool pool                      # max-pooling of the result, windows side by side; kh == 0 without
@@ -473,10 +475,11 @@ cdef void gather_images(const gather_t *g, const fc_task *task) noexcept nogil:
 
 
 cdef void pack_slice(const gather_t *g, Py_ssize_t s, Py_ssize_t begin, Py_ssize_t end, float *dst) noexcept nogil:
-    """Slice s of the depth of blocks [begin, end) of a dense layer's W, as [block][row][nr]: reading whole rows is what
-    memory is fast at."""
+    """Slice s of the depth of blocks [begin, end) of W, as [block][row][nr]: reading whole rows is what memory is fast
+    at."""
     cdef const weights_t *w = &g.weights
-    cdef Py_ssize_t first = w.inner * s // g.slices, rows = w.inner * (s + 1) // g.slices - first, i, block
+    cdef Py_ssize_t depth = g.panel.depth, first = depth * s // g.slices
+    cdef Py_ssize_t rows = depth * (s + 1) // g.slices - first, i, block
     cdef const float *src = w.w + first * w.ldw
     for i in range(rows):
         for block in range(begin, end):
@@ -568,12 +571,12 @@ cdef class Gather(Op):
             g.bias = <const float *><Py_ssize_t>bias.ctypes.data
         blocks = g.weights.groups * g.weights.blocks
         g.splits = max(1, min(g.n // 64, DENSE_UNITS // max(1, blocks)))
-        dense, g.wide, g.slices = by_channels and g.panel.rows * g.panel.cols == 1, 1, 1
-        if dense:
+        g.wide = g.slices = 1
+        g.copied = by_channels and g.weights.in_order and g.weights.packed == NULL
+        if g.copied or (by_channels and g.panel.rows * g.panel.cols == 1):
             g.slices = max(1, round(int(g.panel.depth) / SLICE_DEPTH))
-            g.copied = g.weights.packed == NULL and not g.weights.transposed and g.weights.taps == 1
-            if g.copied:
-                g.wide = max(1, min(WIDE_BLOCKS, blocks // DENSE_UNITS))
+        if g.copied:
+            g.wide = max(1, min(WIDE_BLOCKS, blocks // DENSE_UNITS))
         g.units = (g.weights.blocks + g.wide - 1) // g.wide
         if g.copied:
             g.weight_floats = g.wide * g.weights.nr * (g.panel.depth // g.slices + 1)

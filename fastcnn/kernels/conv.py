@@ -13,10 +13,18 @@ from fastcnn.kernels._conv import GRAD_PIXELS, Gather, Panel, WeightGrad, Weight
 LARGE_WEIGHTS = 1 << 20
 # Weights that are better read once, a block of output channels at a time that stays in L2 while all images pass by.
 HUGE_WEIGHTS = 4 << 20
+# With so few output pixels, as for one image, weights are better read where they lie than packed before.
+DENSE_PIXELS, DENSE_WEIGHTS = 64, 64 << 10
 
 
 def weight_bytes(conv: Conv | Conv3D) -> int:
     return 4 * prod(conv.w_shape)
+
+
+def is_dense_like(conv: Conv) -> bool:
+    """Whether reading the weights is most of the work, as in a dense layer."""
+    few = conv.n * conv.window.oh * conv.window.ow <= DENSE_PIXELS
+    return few and conv.groups == 1 and weight_bytes(conv) > DENSE_WEIGHTS
 
 
 def _taps(window):

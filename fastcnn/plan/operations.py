@@ -147,15 +147,17 @@ class Conv(Operation):
             self.winograd_forward(b, conv, m)
             return
         x, y = b.buffer(self.x), b.buffer(self.y)
+        by_channels = self.is_dense or (not self.pool and passes.is_dense_like(conv))
         weights = b.weights(self.kernel, self.kernel_shape, self,
-                            lambda w, packed: passes.forward_weights(conv, w, packed), pack=not self.is_dense)
+                            lambda w, packed: passes.forward_weights(conv, w, packed), pack=not by_channels)
         writes, options = self.pool_options(b)
+        if by_channels:
+            options["by_channels"] = True
 
         def make():
-            return [passes.forward(conv, x.tensor, weights(), y.tensor, b.value(self.bias), self.algorithm,
-                                   **self.dense_options, **options)]
+            return [passes.forward(conv, x.tensor, weights(), y.tensor, b.value(self.bias), self.algorithm, **options)]
 
-        self.step(b, "forward", make, [x], [y, *writes], pipelined=not self.is_dense, weight_bytes=self.weight_bytes)
+        self.step(b, "forward", make, [x], [y, *writes], pipelined=not by_channels, weight_bytes=self.weight_bytes)
 
     def pool_options(self, b):
         """What else the forward pass writes, and the words that tell it of the clamp and the pooling."""
