@@ -27,7 +27,7 @@ CLASS_NAMES = {
                       "bag", "ankle boot"),
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 }
-MODELS: dict[str, Callable[..., Model]] = {"simple_cnn": zoo.simple_cnn, "lenet5": zoo.lenet5}
+MODELS: dict[str, Callable[..., Model]] = {name: getattr(zoo, name) for name in zoo.__all__ if name != "unet"}
 DATASET_HELP = f"{', '.join(DATASETS)}, or a folder with a sub-folder of images for each class"
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError, CheckpointError)
 INTERRUPTED = 130  # what shells report for Ctrl-C

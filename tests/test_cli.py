@@ -288,19 +288,3 @@ def test_version(capsys):
         main(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr().out == f"fastcnn {fastcnn.__version__}\n"
-
-
-# ------------------------------------------------------------------------------------------ zoo
-
-
-def test_simple_cnn():
-    model = zoo.simple_cnn((32, 32, 3), 7)
-    assert model.output_shape == (None, 7)
-    assert [w.shape for w in model.weights][::2] == [(3, 3, 3, 32), (3, 3, 32, 64), (4096, 128), (128, 7)]
-
-
-@pytest.mark.parametrize("size", [28, 32])
-def test_lenet5_has_the_maps_of_the_paper(size):
-    model = zoo.lenet5((size, size, 1), 10)
-    shapes = [layer.output_shape[1:] for layer in model.layers[:5]]
-    assert shapes == [(28, 28, 6), (14, 14, 6), (10, 10, 16), (5, 5, 16), (1, 1, 120)]
