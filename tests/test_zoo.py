@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import runpy
 import subprocess
 import sys
 import threading
@@ -18,6 +19,8 @@ import fastcnn as fc
 from fastcnn import initializers, zoo
 from fastcnn.kernels import _cpu
 from tests import zoo_cases
+
+EXAMPLES = zoo_cases.CURVES.parents[1] / "examples"
 
 # Trainable parameters of the default networks: from torchvision's and Keras's documentation, the papers' tables
 # (ResNets for small images, to two digits there), and for the U-Net from its formula.
@@ -61,6 +64,12 @@ def test_parameters_as_keras_counts_them(no_values):
     assert zoo.mobilenet_v2(alpha=0.35).count_params() == 1_691_208
 
 
+def test_parameters_of_a_normalised_unet(no_values):
+    """As many as in the widely used PyTorch implementation of milesial."""
+    model = zoo.unet((64, 64, 3), 1, batch_norm=True)
+    assert sum(v.value.size for v in model.trainable_weights) == 31_037_633
+
+
 def test_simple_cnn():
     model = zoo.simple_cnn((32, 32, 3), 7)
     assert model.output_shape == (None, 7)
@@ -98,6 +107,33 @@ def test_a_residual_network_survives_a_file(tmp_path):
     model, (x, _) = zoo_cases.make("resnet20"), zoo_cases.data("resnet20")
     model.save(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(fc.load_model(tmp_path / "model.safetensors").predict(x), model.predict(x))
+
+
+# ------------------------------------------------------------------------------------------ examples
+
+
+def test_resnet20_example():
+    main = runpy.run_path(str(EXAMPLES / "resnet20_mnist.py"))["main"]
+    assert main(epochs=1, samples=64, batch_size=32) > 0.05  # chance is 0.1; all of it, eight times, gives 0.98
+
+
+def test_unet_example(tmp_path):
+    pytest.importorskip("matplotlib")
+    example = runpy.run_path(str(EXAMPLES / "unet_segmentation.py"))
+    iou = example["main"](pictures=40, epochs=1, width=4, picture=tmp_path / "masks.png")
+    assert 0 < iou < 1  # 2,000 pictures, nine times, give 0.7
+    assert (tmp_path / "masks.png").stat().st_size > 10_000
+
+
+def test_pictures_of_the_unet_example():
+    """Ink is brighter than noise, and classes are those of the digits pasted."""
+    example = runpy.run_path(str(EXAMPLES / "unet_segmentation.py"))
+    digits, labels = fc.datasets.mnist_5k.load_data()[1]
+    sevens = digits[labels == 7]
+    x, y = example["make_pictures"](20, sevens, np.full(len(sevens), 7), seed=0)
+    assert set(np.unique(y)) == {0, 8}
+    assert x[..., 0][y == 8].mean() > 0.5 > abs(x[..., 0][y == 0].mean())
+    assert example["mean_iou"](y, y) == 1.0
 
 
 # ------------------------------------------------------------------------------------------ agreement with PyTorch
