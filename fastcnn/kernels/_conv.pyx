@@ -490,7 +490,7 @@ cdef void pack_slice(const gather_t *g, Py_ssize_t s, Py_ssize_t begin, Py_ssize
 
 cdef void multiply_blocks(const gather_t *g, const float *x, Py_ssize_t pixels, float *y, Py_ssize_t group,
                           Py_ssize_t begin, Py_ssize_t end, float *scratch) noexcept nogil:
-    """Blocks [begin, end) of output channels, slice by slice; unless they are packed, `scratch` is for their weights."""
+    """Blocks [begin, end) of output channels, slice by slice; `scratch` is for weights that are not packed."""
     cdef Py_ssize_t s, block, first, rows, ldw = g.weights.nr
     cdef const float *w = scratch  # of a single block, if they are transposed
     for s in range(g.slices):
@@ -585,7 +585,10 @@ cdef class Gather(Op):
         self.scratch = panel.scratch + 4 * g.weight_floats
         if pool is not None:
             self.set_pool(pool, arg, pool_relu)
-        self.items = g.weights.groups * g.units * g.splits if by_channels else g.n * (bands if g.panel.images == 1 else 1)
+        if by_channels:
+            self.items = g.weights.groups * g.units * g.splits
+        else:
+            self.items = g.n * (bands if g.panel.images == 1 else 1)
         self.run, self.args = <fc_run>run_gather, g
         self.algorithm = algorithm_of(panel)
         self.name, self.keep = name, (panel, weights, y, yoff, bias, self.keep)
@@ -720,7 +723,8 @@ cdef class WeightGrad(Op):
 
     By default items are images, and each group of images overwrites or adds to its own partial sum: `dw` is
     (parts, kh, kw, ic/groups, oc) and `db` (parts, oc) or None. With `by_channels` items are slices of
-    `panel.width` input channels and shares of the output channels, each over all images, and there is one part: for weights too large to copy.
+    `panel.width` input channels and shares of the output channels, each over all images, and there is one part:
+    for weights too large to copy.
     """
 
     cdef weight_grad_t c

@@ -462,8 +462,8 @@ cdef class WinogradConv(Op):
     """y = clamp(conv(x, w) + b) for the tiles of a 3 x 3 convolution of stride 1.
 
     Items are images or, with `by_blocks`, blocks of tiles and shares of the output channels (when weights are so
-    large that a pass over them must serve many tiles). With `pool` = (2, 2) the result is max-pooled over such windows, side by side, before it is written;
-    `arg` (n, oh, ow, oc), uint8 or None, receives the taps of the maxima, and `pool_relu` clamps them at 0.
+    large that a pass over them must serve many tiles). With `pool` = (2, 2) the result is max-pooled over such
+    windows, side by side, before it is written; `arg` (n, oh, ow, oc), uint8 or None, receives the taps of the maxima, and `pool_relu` clamps them at 0.
     """
 
     cdef conv_t c

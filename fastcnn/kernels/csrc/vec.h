@@ -28,7 +28,7 @@ INLINE void store(float *p, vf v) { *(vfu *)p = v; }
 INLINE vf splat(float s) { return s - (vf){0}; }
 INLINE vi splat_i(int32_t s) { return s - (vi){0}; }
 
-/* acc + *p * w with the broadcast inside the multiply-add: one operation for the processor's front end instead of two. */
+/* acc + *p * w with the broadcast inside the multiply-add: one operation for the front end instead of two. */
 #if defined(__AVX512F__)
 INLINE vf fma_splat(vf acc, const float *p, vf w)
 {
