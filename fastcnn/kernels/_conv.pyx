@@ -246,19 +246,17 @@ cdef inline Py_ssize_t block_size(const weights_t *s) noexcept nogil:
 cdef void pack_dots(const weights_t *s, Py_ssize_t group, float *dst) noexcept nogil:
     """All columns of W as [tap][vector of rows][column][vlen], zeros past the last row."""
     cdef Py_ssize_t t, i, j, lane, lanes, vlen = table().vlen
+    cdef Py_ssize_t row = 1 if s.transposed else s.ldw, column = s.ldw if s.transposed else 1
     cdef const float *src
     for t in range(s.taps):
+        src = s.w + s.tap_at[t] + group * (s.inner if s.transposed else s.outputs)
         i = 0
         while i < s.inner:
             lanes = min(vlen, s.inner - i)
             for j in range(s.outputs):
-                memset(dst, 0, vlen * sizeof(float))
                 for lane in range(lanes):
-                    src = s.w + s.tap_at[t]
-                    if s.transposed:
-                        dst[lane] = src[j * s.ldw + group * s.inner + i + lane]
-                    else:
-                        dst[lane] = src[(i + lane) * s.ldw + group * s.outputs + j]
+                    dst[lane] = src[(i + lane) * row + j * column]
+                memset(dst + lanes, 0, (vlen - lanes) * sizeof(float))
                 dst += vlen
             i += lanes
 
@@ -573,7 +571,7 @@ cdef class Gather(Op):
         g.splits = max(1, min(g.n // 64, DENSE_UNITS // max(1, blocks)))
         g.wide = g.slices = 1
         g.copied = by_channels and g.weights.in_order and g.weights.packed == NULL
-        if g.copied or (by_channels and g.panel.rows * g.panel.cols == 1):
+        if g.copied or (by_channels and g.panel.rows * g.panel.cols == 1 and not g.weights.few):
             g.slices = max(1, round(int(g.panel.depth) / SLICE_DEPTH))
         if g.copied:
             g.wide = max(1, min(WIDE_BLOCKS, blocks // DENSE_UNITS))
