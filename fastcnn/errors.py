@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -27,6 +26,8 @@ def unknown_name(kind: str, name: object, choices: Iterable[str], where: str | N
     """
     ordered = sorted(choices)
     by_lower = {choice.lower(): choice for choice in ordered}
+    import difflib  # only when something is wrong
+
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
     hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
     prefix = f"{where}: " if where else ""

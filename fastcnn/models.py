@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn import checkpoints, profiling, summaries
+from fastcnn import checkpoints, summaries
 from fastcnn.arrays import as_float32
 from fastcnn.batches import shapes_of
 from fastcnn.errors import unknown_name
@@ -17,6 +17,9 @@ from fastcnn.layers.base import Layer, Variable, unique_name
 from fastcnn.ports import Ports
 from fastcnn.training import Trainer
 from fastcnn.transfer import LoadReport
+
+if TYPE_CHECKING:
+    from fastcnn import profiling
 
 
 class Model(Trainer):
@@ -250,6 +253,8 @@ class Model(Trainer):
 
         The model is afterwards what it was before. See `fastcnn.profiling`.
         """
+        from fastcnn import profiling  # slow to import, and most programs never ask
+
         return profiling.profile(self, x, y, batch_size, repeats)
 
     def save(self, path, include_optimizer: bool = True) -> None:
