@@ -180,7 +180,7 @@ cdef class Panel:
             start = t * p.width if p.mode == _IM2COL else row[t] * row_pitch + col[t] * pitch
             for c in range(p.width):
                 koff[t * p.width + c] = <int>(start + c)
-        p.run = p.width
+        p.run = max(<Py_ssize_t>1, p.width)
         while p.run < p.depth and koff[p.run] == koff[0] + p.run:
             p.run += p.width
         p.xoff, p.tap_row, p.tap_col, p.koff = table_address(xoff), row, col, koff
@@ -367,13 +367,23 @@ cdef void multiply_few(const gather_t *g, const float *x, const int *xoff, const
     table().dot_tile(&t)
 
 
+cdef void gather_stretch(fc_gather_tile *t, const int *xoff, const int *yoff, Py_ssize_t pixels) noexcept nogil:
+    """Some pixels in tiles of nearly equal, even height: tiles like each pair of pixels to lie in one row."""
+    cdef const fc_kernels *k = table()
+    cdef Py_ssize_t tiles = (pixels + k.mr - 1) // k.mr, pairs = (pixels + 1) // 2, i, first = 0, last
+    for i in range(tiles):
+        last = min(pixels, pairs * (i + 1) // tiles * 2)
+        t.xoff, t.yoff, t.m = xoff + first, yoff + first, <int>(last - first)
+        k.gather_tile(t)
+        first = last
+
+
 cdef void multiply(const gather_t *g, const float *x, const int *xoff, const int *yoff, Py_ssize_t pixels, float *y,
                    Py_ssize_t group, Py_ssize_t block, Py_ssize_t s, const float *w, Py_ssize_t ldw) noexcept nogil:
-    """Slice s of the depth of one block of output channels of some pixels, in tiles of nearly equal height."""
-    cdef const fc_kernels *k = table()
+    """Slice s of the depth of one block of output channels of some pixels, whole rows of them."""
     cdef fc_gather_tile t
     cdef Py_ssize_t j = block * g.weights.nr, c = group * g.weights.outputs + j, depth = g.panel.depth
-    cdef Py_ssize_t tiles = (pixels + k.mr - 1) // k.mr, i, first = 0, last
+    cdef Py_ssize_t cols = g.panel.cols, row
     cdef Py_ssize_t begin = depth * s // g.slices, end = depth * (s + 1) // g.slices
     if g.weights.few:
         multiply_few(g, x, xoff, yoff, pixels, y + c, c, w)
@@ -381,14 +391,15 @@ cdef void multiply(const gather_t *g, const float *x, const int *xoff, const int
     t.x, t.ldw, t.y = x, ldw, y + c
     t.n = <int>min(<Py_ssize_t>g.weights.nr, g.weights.outputs - j)
     t.koff, t.w, t.depth, t.accumulate = g.panel.koff + begin, w + begin * ldw, end - begin, s > 0
+    t.run, t.lead = g.panel.run, g.panel.run - begin % g.panel.run
     t.bias, t.lo, t.hi = NULL, -INFINITY, INFINITY
     if s == g.slices - 1:
         t.bias, t.lo, t.hi = g.bias + c if g.bias != NULL else NULL, g.lo, g.hi
-    for i in range(tiles):
-        last = pixels * (i + 1) // tiles
-        t.xoff, t.yoff, t.m = xoff + first, yoff + first, <int>(last - first)
-        k.gather_tile(&t)
-        first = last
+    if cols % 2 == 0 or cols == 1 or 2 * cols <= table().mr:
+        gather_stretch(&t, xoff, yoff, pixels)
+    else:
+        for row in range(pixels // cols):
+            gather_stretch(&t, xoff + row * cols, yoff + row * cols, cols)
 
 
 cdef inline const float *block_weights(const gather_t *g, Py_ssize_t group, Py_ssize_t block,

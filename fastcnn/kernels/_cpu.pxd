@@ -3,7 +3,7 @@ cdef extern from "fc_kernels.h":
         const float *x
         const int *xoff
         const int *koff
-        Py_ssize_t depth
+        Py_ssize_t depth, run, lead
         const float *w
         Py_ssize_t ldw
         const float *bias

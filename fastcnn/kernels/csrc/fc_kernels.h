@@ -31,7 +31,7 @@
 typedef struct fc_gather_tile {
     const float *x;
     const int32_t *xoff, *koff; /* [m], [depth] */
-    ptrdiff_t depth;
+    ptrdiff_t depth, run, lead; /* koff[k] are consecutive for the first `lead` k, then in every run of `run` */
     const float *w;             /* [depth][n], rows ldw apart */
     ptrdiff_t ldw;
     const float *bias;          /* [n] or NULL */

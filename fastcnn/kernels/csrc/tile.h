@@ -10,13 +10,17 @@
 /* A pointer or stride as it is: keeps gcc from adding the parts of an address again for every pixel of a tile. */
 #define KEEP(value) ({ __auto_type v_ = (value); __asm__("" : "+r"(v_)); v_; })
 
-/* Row i of a tile: acc[v] += *x * w[v]. A neighbour on the same core takes half of the front end, and then the
- * number of operations decides: a broadcast is one of its own for every second row, and part of each multiply-add
- * for the others. That is fewer operations than the first way alone and fewer loads than the second. */
-INLINE void fma_row(vf *acc, const float *x, const vf *w, const int i, const int nv)
+/* A row of a tile: acc[v] += *x * w[v]. On a core shared with a neighbour the front end and the load ports decide, not
+ * the multiply-adds. So half of the rows have their broadcast inside each multiply-add (`embedded`): fewer operations
+ * than one broadcast more for every row, fewer loads than for none. */
+INLINE void fma_row(vf *acc, const float *x, const vf *w, const int nv, const int embedded)
 {
-    const vf xi = i % 2 ? splat(0) : splat(*x);
-    UNROLL for (int v = 0; v < nv; v++) acc[v] = i % 2 ? fma_splat(acc[v], x, w[v]) : acc[v] + xi * w[v];
+    if (embedded || nv == 1) {
+        UNROLL for (int v = 0; v < nv; v++) acc[v] = fma_splat(acc[v], x, w[v]);
+    } else {
+        const vf xi = splat(*x);
+        UNROLL for (int v = 0; v < nv; v++) acc[v] = vfma(acc[v], xi, w[v]);
+    }
 }
 
 /* A row of a tile's columns. */
@@ -26,17 +30,12 @@ INLINE void load_columns(vf *wv, const float *w, const int nv, const int partial
         wv[v] = partial && v == nv - 1 ? load_part(w + v * VLEN, last) : load(w + v * VLEN);
 }
 
-INLINE void gather_tile_body(const fc_gather_tile *t, const int m, const int nv, const int partial)
+/* acc[i] += x[xoff[i] + koff[k]] * w[k] over k, for any offsets. */
+INLINE void sum_scattered(const fc_gather_tile *t, vf (*acc)[NV], const int m, const int nv, const int partial)
 {
-    vf acc[MR][NV];
-    ptrdiff_t at[MR];
     const int last = t->n - (nv - 1) * VLEN;
-    UNROLL for (int i = 0; i < m; i++) {
-        at[i] = t->xoff[i];
-        UNROLL for (int v = 0; v < nv; v++) acc[i][v] = splat(0);
-    }
-    if (t->accumulate)
-        UNROLL for (int i = 0; i < m; i++) load_columns(acc[i], t->y + t->yoff[i], nv, partial, last);
+    ptrdiff_t at[MR];
+    UNROLL for (int i = 0; i < m; i++) at[i] = t->xoff[i];
     const float *w = t->w, *x0 = t->x;
     const ptrdiff_t ldw = t->ldw;
     const int32_t *koff = t->koff;
@@ -44,8 +43,65 @@ INLINE void gather_tile_body(const fc_gather_tile *t, const int m, const int nv,
         const float *x = KEEP(x0 + *koff);
         vf wv[NV];
         load_columns(wv, w, nv, partial, last);
-        UNROLL for (int i = 0; i < m; i++) fma_row(acc[i], x + at[i], wv, i, nv);
+        UNROLL for (int i = 0; i < m; i++) fma_row(acc[i], x + at[i], wv, nv, i % 2);
     }
+}
+
+/* One k of sum_paired: pixel 2j at x[j], pixel 2j + 1 `step` further on. */
+INLINE void fma_pairs(vf (*acc)[NV], const float *const *x, ptrdiff_t step, const float *w, const int m, const int nv,
+                      const int partial, const int last)
+{
+    vf wv[NV];
+    load_columns(wv, w, nv, partial, last);
+    UNROLL for (int j = 0; j < (m + 1) / 2; j++) {
+        if (2 * j + 1 < m) fma_row(acc[2 * j + 1], x[j] + step, wv, nv, 0);
+        fma_row(acc[2 * j], x[j], wv, nv, 1);
+    }
+}
+
+/* The same sum where pixels 2j and 2j + 1 are equally far apart for all j: one pointer serves both. All pointers fit
+ * in registers and walk along a run of neighbouring channels, UNROLLED of them at a time. */
+INLINE void sum_paired(const fc_gather_tile *t, vf (*acc)[NV], const int m, const int nv, const int partial)
+{
+    enum { UNROLLED = 4 };
+    const int last = t->n - (nv - 1) * VLEN;
+    const float *x[(MR + 1) / 2], *w = t->w;
+    const ptrdiff_t step = m > 1 ? t->xoff[1] - t->xoff[0] : 0, ldw = t->ldw;
+    for (ptrdiff_t k = 0, run = t->lead; k < t->depth; k += run, run = t->run) {
+        UNROLL for (int j = 0; j < (m + 1) / 2; j++) x[j] = t->x + t->koff[k] + t->xoff[2 * j];
+        if (run > t->depth - k) run = t->depth - k;
+        ptrdiff_t left = run;
+        for (; left >= UNROLLED; left -= UNROLLED) {
+            UNROLL for (int u = 0; u < UNROLLED; u++) {
+                fma_pairs(acc, x, step, w, m, nv, partial, last);
+                w += ldw;
+                UNROLL for (int j = 0; j < (m + 1) / 2; j++) x[j]++;
+            }
+            UNROLL for (int j = 0; j < (m + 1) / 2; j++) x[j] = KEEP(x[j]);
+        }
+        for (; left > 0; left--, w += ldw) {
+            fma_pairs(acc, x, step, w, m, nv, partial, last);
+            UNROLL for (int j = 0; j < (m + 1) / 2; j++) x[j] = KEEP(x[j] + 1);
+        }
+    }
+}
+
+INLINE int is_paired(const fc_gather_tile *t)
+{
+    for (int i = 2; i + 1 < t->m; i += 2)
+        if (t->xoff[i + 1] - t->xoff[i] != t->xoff[1] - t->xoff[0]) return 0;
+    return 1;
+}
+
+INLINE void gather_tile_body(const fc_gather_tile *t, const int m, const int nv, const int partial)
+{
+    vf acc[MR][NV];
+    const int last = t->n - (nv - 1) * VLEN;
+    UNROLL for (int i = 0; i < m; i++) UNROLL for (int v = 0; v < nv; v++) acc[i][v] = splat(0);
+    if (t->accumulate)
+        UNROLL for (int i = 0; i < m; i++) load_columns(acc[i], t->y + t->yoff[i], nv, partial, last);
+    if (is_paired(t)) sum_paired(t, acc, m, nv, partial);
+    else sum_scattered(t, acc, m, nv, partial);
     vf bias[NV];
     UNROLL for (int v = 0; v < nv; v++) bias[v] = splat(0);
     if (t->bias) load_columns(bias, t->bias, nv, partial, last);
@@ -76,7 +132,7 @@ INLINE void outer_tile_sum(const fc_outer_tile *t, const int m, const int nv, co
         const float *x = KEEP(x0 + xoff[p]), *dy = dy0 + yoff[p];
         vf dv[NV];
         load_columns(dv, dy, nv, partial, last);
-        UNROLL for (int i = 0; i < m; i++) fma_row(acc[i], x + at[i], dv, i, nv);
+        UNROLL for (int i = 0; i < m; i++) fma_row(acc[i], x + at[i], dv, nv, i % 2);
     }
     UNROLL for (int i = 0; i < m; i++) {
         float *dw = t->dw + i * t->lddw;

@@ -28,14 +28,21 @@ INLINE void store(float *p, vf v) { *(vfu *)p = v; }
 INLINE vf splat(float s) { return s - (vf){0}; }
 INLINE vi splat_i(int32_t s) { return s - (vi){0}; }
 
-/* acc + *p * w with the broadcast inside the multiply-add: one operation for the front end instead of two. */
+/* acc + x * w and acc + *p * w, the latter with the broadcast inside the multiply-add: one operation for the front end
+ * instead of two. As assembly, lest gcc moves accumulators from one register to another in unrolled loops. */
 #if defined(__AVX512F__)
+INLINE vf vfma(vf acc, vf x, vf w)
+{
+    __asm__("vfmadd231ps %1, %2, %0" : "+v"(acc) : "v"(x), "v"(w));
+    return acc;
+}
 INLINE vf fma_splat(vf acc, const float *p, vf w)
 {
     __asm__("vfmadd231ps %1%{1to16%}, %2, %0" : "+v"(acc) : "m"(*p), "v"(w));
     return acc;
 }
 #else
+INLINE vf vfma(vf acc, vf x, vf w) { return acc + x * w; }
 INLINE vf fma_splat(vf acc, const float *p, vf w) { return acc + splat(*p) * w; }
 #endif
 
