@@ -9,7 +9,7 @@ import pytest
 
 from bench.shapes import RISKS, ConvCase, random_case
 from fastcnn import ops, reference
-from fastcnn.kernels import _conv, _cpu
+from fastcnn.kernels import _cpu, _panels
 from fastcnn.kernels import conv as conv_passes
 from tests.check import assert_close, assert_same, small_ints
 from tests.fuzz_conv import check_case, passes, reduction
@@ -52,7 +52,7 @@ def test_panels_of_few_rows_are_exact(case, monkeypatch):
     """A cache so small that images are cut into bands of a row or two, or share a panel by twos."""
     arrays, want = exact_problem(case)
     for size, pixels in ((0, 10**6), (3000, 16), (3000, 10**6), (10**6, 1)):
-        monkeypatch.setattr(_conv, "PANEL_BYTES", size)
+        monkeypatch.setattr(_panels, "PANEL_BYTES", size)
         monkeypatch.setattr(conv_passes, "GRAD_PIXELS", pixels)
         for algorithm in ALGORITHMS:
             for name, got in passes(case, *arrays, ops, algorithm=algorithm):

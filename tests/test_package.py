@@ -228,7 +228,7 @@ def test_the_sdist_holds_all_sources_and_nothing_generated(sdist):
     wanted = {name for name in wanted if not re.fullmatch(r"fastcnn/kernels/_\w+\.c", name)}
     wanted |= {"setup.py", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "MANIFEST.in"}
     assert wanted <= names
-    for name in ("fastcnn/kernels/_conv.pyx", "fastcnn/kernels/_op.pxd", "fastcnn/kernels/_op.pyi",
+    for name in ("fastcnn/kernels/_gather.pyx", "fastcnn/kernels/_op.pxd", "fastcnn/kernels/_op.pyi",
                  "fastcnn/kernels/csrc/tile.h", "fastcnn/kernels/csrc/kernels_avx512.c", "tests/check.py"):
         assert name in names
     assert not [name for name in names if re.fullmatch(r"fastcnn/kernels/[^/]*\.c|.*\.(so|pyc)", name)]
@@ -258,7 +258,7 @@ def test_a_serial_wheel_from_the_sdist_passes_the_tests(sdist, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert not [name for name in names if name.endswith((".c", ".h", ".pyx", ".pxd", ".pyc"))]
-    assert names > {"fastcnn/py.typed", "fastcnn/kernels/_conv.pyi", "fastcnn/datasets/data/mnist_5k.npz"}
+    assert names > {"fastcnn/py.typed", "fastcnn/kernels/_gather.pyi", "fastcnn/datasets/data/mnist_5k.npz"}
 
     run([python, "-m", "pip", "install", f"{wheel}[test]"])
     text = run([python, "-c", "import fastcnn; fastcnn.show_config()"], cwd=tmp_path)

@@ -10,11 +10,13 @@ import pytest
 
 from fastcnn import reference
 from fastcnn.geometry import Conv
-from fastcnn.kernels import _conv, _cpu
+from fastcnn.kernels import _cpu, _panels
 from fastcnn.kernels import conv as passes
-from fastcnn.kernels._conv import Gather, PackWeights, Panel, WeightGrad, Weights
 from fastcnn.kernels._executor import Program, Stage, run_op
+from fastcnn.kernels._gather import Gather, PackWeights, Weights
 from fastcnn.kernels._op import Tensor
+from fastcnn.kernels._panels import Panel
+from fastcnn.kernels._weight_grad import WeightGrad
 from tests.check import assert_same, guarded, poison, small_ints
 
 
@@ -319,7 +321,7 @@ SMALL_PANELS = (512 << 10, 2000, 0)  # bytes: all images at once, a few rows, on
 
 @pytest.fixture(params=SMALL_PANELS, ids="panel{}".format)
 def panel_bytes(request, monkeypatch):
-    monkeypatch.setattr(_conv, "PANEL_BYTES", request.param)
+    monkeypatch.setattr(_panels, "PANEL_BYTES", request.param)
 
 
 class Problem:
@@ -410,11 +412,26 @@ def test_weight_gradient_by_channels(
     p = Problem(x_shape, w_shape, strides, padding, groups, rng)
     (dw, check_dw), (db, check_db) = guarded((1, *w_shape)), guarded((1, w_shape[3]))
     op = passes.weight_grad(
-        p.conv, tensor(p.x), tensor(p.dy), dw, db, algorithm, slice_channels=min(slice_channels, p.conv.ic)
+        p.conv, tensor(p.x), tensor(p.dy), dw, db, algorithm, True, min(slice_channels, p.conv.ic)
     )
     slices, blocks = -(-p.conv.ic // min(slice_channels, p.conv.ic)), -(-p.conv.oc // _cpu.tile_sizes()[2])
     assert op.items == slices * max(1, min(blocks, 16 // slices))
     run_op(op)
+    check_dw()
+    check_db()
+    assert_same(dw[0], sum(p.dw))
+    assert_same(db[0], p.dy.sum((0, 1, 2), dtype=float))
+
+
+@pytest.mark.parametrize("w_shape", ((3, 3, 130, 5), (1, 3, 128, 3), (3, 2, 150, 40)))
+@pytest.mark.parametrize("slice_channels", (None, 1, 50))
+def test_weight_gradient_slice_by_slice(w_shape, slice_channels, panel_bytes, isa, rng):
+    """Items are images; each panel's channels pass in slices, the last one narrower."""
+    p = Problem((3, 5, 6, w_shape[2]), w_shape, 1, "same", 1, rng)
+    (dw, check_dw), (db, check_db) = guarded((1, *w_shape)), guarded((1, w_shape[3]))
+    op = passes.weight_grad(p.conv, tensor(p.x), tensor(p.dy), dw, db, "direct", False, slice_channels)
+    assert op.items == 3
+    Program([Stage([op], 3, 3)]).run()
     check_dw()
     check_db()
     assert_same(dw[0], sum(p.dw))
@@ -526,11 +543,11 @@ def test_mistakes_are_refused():
         WeightGrad(panel, tensor(y), np.zeros((1, 3, 3, 3, 5), np.float32), np.zeros((1, 4), np.float32))
     with pytest.raises(ValueError, match="contiguous float32"):
         WeightGrad(panel, tensor(y), np.zeros((1, 3, 3, 3, 5)))
-    with pytest.raises(ValueError, match="covers 2 channels"):
+    with pytest.raises(ValueError, match="covers 3 channels"):
         WeightGrad(
-            Panel(tensor(x), (2, 2), (1, 1), (0, 0), taps, 2),
+            panel,
             tensor(y),
-            np.zeros((1, 3, 3, 3, 5), np.float32),
+            np.zeros((1, 3, 3, 2, 5), np.float32),
         )
     pooled, pixel = np.zeros((1, 1, 1, 5), np.float32), Weights(w, taps)
     for options in ({"bands": 2}, {"by_channels": True}):
@@ -541,4 +558,4 @@ def test_mistakes_are_refused():
     with pytest.raises(ValueError, match="arg must be contiguous uint8"):
         Gather(panel, pixel, tensor(pooled), pool=(2, 2), arg=np.zeros((1, 1, 1, 5), np.int32))
     with pytest.raises(ValueError, match=r"2\*\*31 floats"):
-        _conv.grid_offsets(2, 3, 4, 2**31 - 10, 4, 1)
+        _panels.grid_offsets(2, 3, 4, 2**31 - 10, 4, 1)

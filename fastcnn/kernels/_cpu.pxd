@@ -30,11 +30,11 @@ cdef extern from "fc_kernels.h":
         const float *dy
         const int *xoff
         const int *yoff
-        Py_ssize_t pixels
+        Py_ssize_t pixels, cols, xstep, ystep
         const int *koff
         int accumulate
         float *dw
-        Py_ssize_t lddw
+        const int *dw_row
         int m, n
 
     ctypedef struct fc_pool:

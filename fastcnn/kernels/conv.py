@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from math import prod
 
 from fastcnn.geometry import Conv, Conv3D
-from fastcnn.kernels._conv import GRAD_PIXELS, Gather, Panel, WeightGrad, Weights
+from fastcnn.kernels._gather import Gather, Weights
+from fastcnn.kernels._panels import Panel
+from fastcnn.kernels._weight_grad import GRAD_PIXELS, WeightGrad
 
 # Weights that push a chunk of images out of a core's L2: their layers are stages of their own, and their gradients
 # are cut by channels.
@@ -15,6 +17,10 @@ LARGE_WEIGHTS = 1 << 20
 HUGE_WEIGHTS = 4 << 20
 # With so few output pixels, as for one image, weights are better read where they lie than packed before.
 DENSE_PIXELS, DENSE_WEIGHTS = 64, 64 << 10
+
+# Channels of a pixel from which on a slice of them, read where it lies, would use too few sets of the first-level
+# cache; the slice of a weight gradient; the same for kernels one or two columns wide.
+WIDE_PIXELS, GRAD_SLICE, GRAD_CHANNELS = 128, 16, 64
 
 
 def weight_bytes(conv: Conv | Conv3D) -> int:
@@ -53,11 +59,27 @@ def forward(conv: Conv, x, weights: Weights, y, bias, algorithm, pool=None, **op
     return Gather(panel, weights, y, bias, pool=pool, **options)
 
 
-def weight_grad(conv: Conv, x, dy, dw, db, algorithm, slice_channels=None, **options) -> WeightGrad:
-    """dw and db from x and dy; with `slice_channels` items are so many input channels over all images."""
-    width = slice_channels or conv.ic // conv.groups
-    return WeightGrad(_panel(conv, x, width, algorithm, max_pixels=GRAD_PIXELS), dy, dw, db, conv.groups,
-                      by_channels=slice_channels is not None, **options)
+def _grad_slice(conv: Conv, by_channels: bool) -> int:
+    """How many input channels a weight gradient reads at a time.
+
+    Kernels at least three columns wide make whole tiles of the columns of a narrow slice; without groups, narrow
+    slices are worth copying out of many channels.
+    """
+    width = conv.ic // conv.groups
+    if conv.groups > 1 or (width < WIDE_PIXELS and not by_channels):
+        return width
+    if conv.window.kw >= 3:
+        return min(width, GRAD_SLICE)
+    return min(width, GRAD_CHANNELS) if by_channels else width
+
+
+def weight_grad(conv: Conv, x, dy, dw, db, algorithm, by_channels=False, slice_channels=None, **options) -> WeightGrad:
+    """dw and db from x and dy, a slice of the input channels after the other; items are images, or, by_channels, the
+    slices. `slice_channels` overrides their size."""
+    width = slice_channels or _grad_slice(conv, by_channels)
+    copied = width < conv.ic // conv.groups and conv.window.kw > 1
+    panel = _panel(conv, x, width, algorithm, max_pixels=GRAD_PIXELS, copied=copied)
+    return WeightGrad(panel, dy, dw, db, conv.groups, by_channels=by_channels, **options)
 
 
 @dataclass(frozen=True)

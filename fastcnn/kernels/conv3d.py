@@ -11,8 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastcnn.geometry import Conv3D
-from fastcnn.kernels._conv import GRAD_PIXELS, Gather, Panel, WeightGrad, Weights
+from fastcnn.kernels._gather import Gather, Weights
+from fastcnn.kernels._panels import Panel
 from fastcnn.kernels._series import Series
+from fastcnn.kernels._weight_grad import GRAD_PIXELS, WeightGrad
 from fastcnn.kernels.conv import HUGE_WEIGHTS, Phase, phases, weight_bytes
 
 

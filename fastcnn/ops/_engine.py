@@ -14,8 +14,6 @@ from fastcnn.kernels._op import Op, Tensor
 GROUPS = 16
 # Partial weight gradients: groups of images that are summed apart, as many as this much memory holds.
 PARTIAL_BYTES = 5 << 20
-# Input channels that make one unit of work, where a weight gradient is cut by them instead.
-SLICE_CHANNELS = 64
 
 
 def tensor(array: Array) -> Tensor:

@@ -20,11 +20,11 @@ from fastcnn.arrays import IMAGES, WEIGHTS, Array, aligned_zeros, as_float32
 from fastcnn.geometry import Conv, IntOrPair, Padding, image_shape, pair, positive, resolve_transpose
 from fastcnn.kernels import conv as passes
 from fastcnn.kernels import winograd
-from fastcnn.kernels._conv import PackWeights
 from fastcnn.kernels._depthwise import DepthwiseConv, DepthwiseInputGrad, DepthwiseWeightGrad
+from fastcnn.kernels._gather import PackWeights
 from fastcnn.kernels._op import Op, Tensor
 from fastcnn.kernels._winograd import PackWinograd
-from fastcnn.ops._engine import SLICE_CHANNELS, bands, run, sum_over_images, tensor
+from fastcnn.ops._engine import bands, run, sum_over_images, tensor
 
 
 def conv2d(
@@ -316,8 +316,8 @@ def _weight_grad(
         return _winograd_weight_grad(conv, m, tensor(x), tensor(dy))
     inputs, errors = tensor(x), tensor(dy)
     if groups == 1 and conv.n and passes.weight_bytes(conv) > passes.LARGE_WEIGHTS:
-        dw, width = aligned_zeros(conv.w_shape), min(SLICE_CHANNELS, conv.ic)
-        run(passes.weight_grad(conv, inputs, errors, dw[None], None, algorithm, slice_channels=width))
+        dw = aligned_zeros(conv.w_shape)
+        run(passes.weight_grad(conv, inputs, errors, dw[None], None, algorithm, by_channels=True))
         return dw
 
     def one_part_per_group(parts: Array) -> Op:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from fastcnn.arrays import Array, aligned_zeros, as_float32
 from fastcnn.geometry import Conv
 from fastcnn.kernels import conv as passes
-from fastcnn.ops._engine import SLICE_CHANNELS, run, tensor
+from fastcnn.ops._engine import run, tensor
 
 
 def dense(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
@@ -65,8 +65,7 @@ def dense_weight_grad(x: ArrayLike, dy: ArrayLike) -> Array:
     conv = _as_conv(x, (x.shape[-1], dy.shape[-1]))
     dw = aligned_zeros((conv.ic, conv.oc))
     if dw.size and conv.n:
-        part, width = dw[None, None, None], min(SLICE_CHANNELS, conv.ic)
-        run(passes.weight_grad(conv, _pixels(x), _pixels(dy), part, None, "direct", slice_channels=width))
+        run(passes.weight_grad(conv, _pixels(x), _pixels(dy), dw[None, None, None], None, "direct", by_channels=True))
     return dw
 
 

@@ -24,8 +24,8 @@ import numpy as np
 
 from fastcnn.arrays import aligned_zeros
 from fastcnn.kernels import _eltwise
-from fastcnn.kernels._conv import PackWeights
 from fastcnn.kernels._executor import Stage
+from fastcnn.kernels._gather import PackWeights
 from fastcnn.kernels._op import Op, Tensor
 from fastcnn.kernels.conv import LARGE_WEIGHTS
 from fastcnn.plan.memory import Block, place

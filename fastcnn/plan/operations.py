@@ -226,7 +226,7 @@ class Conv(Operation):
         def make():
             dw, db = parts()
             return [passes.weight_grad(conv, x.tensor, dz.tensor, dw.reshape(len(dw), *self.kernel_shape), db,
-                                       self.algorithm, slice_channels=min(64, conv.ic) if by_channels else None)]
+                                       self.algorithm, by_channels=by_channels)]
 
         self.step(b, "weight gradient", make, [x, dz], [], pipelined=not by_channels, deferred=by_channels,
                   partial=None if by_channels else parts)

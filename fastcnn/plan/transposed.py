@@ -82,7 +82,7 @@ class ConvTranspose(Clamped):
         def make():
             dw, _ = parts()
             return [passes.weight_grad(conv, dz.tensor, x.tensor, dw.reshape(len(dw), *conv.w_shape), None, "direct",
-                                       slice_channels=min(64, conv.ic) if by_channels else None)]
+                                       by_channels=by_channels)]
 
         self.step(b, "weight gradient", make, [x, dz], [], pipelined=not by_channels, deferred=by_channels,
                   partial=None if by_channels else parts)

@@ -57,15 +57,16 @@ typedef struct fc_dot_tile {
     int n;
 } fc_dot_tile;
 
-/* dw[i*lddw + j] (+)= sum_p x[xoff[p] + koff[i]] * dy[yoff[p] + j]   i < m <= mr, j < n <= nr; p in order. */
+/* dw[dw_row[i] + j] (+)= sum_p x[xoff[p] + koff[i]] * dy[yoff[p] + j]   i < m <= mr, j < n <= nr; p in order.
+ * Pixels lie in rows of `cols`, where neighbours are xstep and ystep apart. */
 typedef struct fc_outer_tile {
     const float *x, *dy;
     const int32_t *xoff, *yoff; /* [pixels] */
-    ptrdiff_t pixels;
+    ptrdiff_t pixels, cols, xstep, ystep;
     const int32_t *koff;        /* [m] */
     int accumulate;             /* add to dw instead of overwriting it */
     float *dw;
-    ptrdiff_t lddw;
+    const int32_t *dw_row;      /* [m] */
     int m, n;
 } fc_outer_tile;
 

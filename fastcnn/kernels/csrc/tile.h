@@ -126,16 +126,17 @@ INLINE void outer_tile_sum(const fc_outer_tile *t, const int m, const int nv, co
         at[i] = run ? i : t->koff[i];
         UNROLL for (int v = 0; v < nv; v++) acc[i][v] = splat(0);
     }
-    const float *x0 = t->x + (run ? t->koff[0] : 0), *dy0 = t->dy;
-    const int32_t *xoff = t->xoff, *yoff = t->yoff;
-    for (ptrdiff_t p = 0; p < t->pixels; p++) {
-        const float *x = KEEP(x0 + xoff[p]), *dy = dy0 + yoff[p];
-        vf dv[NV];
-        load_columns(dv, dy, nv, partial, last);
-        UNROLL for (int i = 0; i < m; i++) fma_row(acc[i], x + at[i], dv, nv, i % 2);
+    const ptrdiff_t xstep = t->xstep, ystep = t->ystep;
+    for (ptrdiff_t p = 0; p < t->pixels; p += t->cols) {
+        const float *x = t->x + (run ? t->koff[0] : 0) + t->xoff[p], *dy = t->dy + t->yoff[p];
+        for (ptrdiff_t left = t->cols; left > 0; left--, x = KEEP(x + xstep), dy += ystep) {
+            vf dv[NV];
+            load_columns(dv, dy, nv, partial, last);
+            UNROLL for (int i = 0; i < m; i++) fma_row(acc[i], x + at[i], dv, nv, i % 2);
+        }
     }
     UNROLL for (int i = 0; i < m; i++) {
-        float *dw = t->dw + i * t->lddw;
+        float *dw = t->dw + t->dw_row[i];
         UNROLL for (int v = 0; v < nv; v++) {
             const int tail = partial && v == nv - 1;
             vf s = acc[i][v];

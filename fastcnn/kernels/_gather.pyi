@@ -1,41 +1,14 @@
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn.kernels._op import Op, Tensor
+from fastcnn.kernels._panels import Pair, Panel, Taps
 
-Pair = tuple[int, int]
-Taps = Sequence[Pair]
-
-IN_PLACE: int
-PADDED: int
-IM2COL: int
-PANEL_BYTES: int
-PANEL_PIXELS: int
 STRIP_PIXELS: int
 SMALL_WEIGHTS: int
+SLICE_DEPTH: int
 DENSE_UNITS: int
-
-class Panel:
-    scratch: int
-    def __init__(
-        self,
-        x: Tensor,
-        grid: Pair,
-        strides: Pair,
-        origin: Pair,
-        taps: Taps,
-        width: int,
-        algorithm: str = "direct",
-        unit: int = 1,
-        max_pixels: int = ...,
-    ) -> None: ...
-    def pixel_offsets(self, image: int, row: int, col: int) -> NDArray[np.int32]: ...
-    @property
-    def mode(self) -> str: ...
-
-def algorithm_of(panel: Panel) -> str: ...
+WIDE_BLOCKS: int
 
 class Weights:
     def __init__(
@@ -69,17 +42,4 @@ class Gather(Op):
         arg: NDArray[np.uint8] | None = None,
         pool_relu: bool = False,
         name: str = "gather",
-    ) -> None: ...
-
-class WeightGrad(Op):
-    algorithm: str
-    def __init__(
-        self,
-        panel: Panel,
-        dy: Tensor,
-        dw: NDArray[np.float32],
-        db: NDArray[np.float32] | None = None,
-        groups: int = 1,
-        by_channels: bool = False,
-        name: str = "weight gradient",
     ) -> None: ...

@@ -1,16 +1,7 @@
-"""Convolution drivers: loop nests of gather tiles and outer tiles over panels of pixels.
+"""Y = clamp(A W + b): the forward pass, and the input gradient with one Gather per phase of the stride.
 
-All passes read one matrix, the patch matrix A of the convolution, which is never built:
-
-    A[p][k] = x[xoff[p] + koff[k]]      p: output pixel of a panel, k = (tap, channel) of its receptive field
-
-A *panel* is a set of output pixels small enough for the cache: some rows of one image, or some whole images. Its
-input is read where it lies (it needs no padding, or the tensor has a halo of zeros), or is first copied into
-scratch, either with its border of zeros (`PADDED`, direct convolution) or patch by patch (`IM2COL`).
-
-    Gather      y = clamp(A W + b)      the forward pass; the input gradient, one Gather per phase of the stride
-    WeightGrad  dW = A' dY, db = 1' dY
     PackWeights lays W out block by block of output channels as the tiles want it
+    Gather      walks gather tiles over panels of A (`_panels.pyx`) and blocks of W
 """
 
 import numpy as np
@@ -18,18 +9,12 @@ import numpy as np
 from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._cpu cimport fc_dot_tile, fc_gather_tile, fc_kernels, fc_outer_tile, fc_pool, table
+from fastcnn.kernels._cpu cimport fc_dot_tile, fc_gather_tile, fc_kernels, fc_pool, table
 from fastcnn.kernels._op cimport Op, Tensor, fc_image, fc_run, fc_task, fc_tensor
+from fastcnn.kernels._panels cimport Panel, load_panel, panel_t, table_address
 
-IN_PLACE, PADDED, IM2COL = range(3)
-cdef int _IN_PLACE = IN_PLACE, _PADDED = PADDED, _IM2COL = IM2COL
+from fastcnn.kernels._panels import algorithm_of, grid_offsets
 
-# A panel's input should stay in a core's L2 beside a block of weights; im2col's patches likewise.
-PANEL_BYTES = 512 << 10
-PANEL_PIXELS = 2048
-# A weight gradient reads a few channels of every pixel, one cache line each, once per block of output channels:
-# so many lines stay in the first-level cache.
-GRAD_PIXELS = 256
 # Rows that wait for pooling should stay in the first-level cache, unless the weights are so large that more
 # pixels must share one pass over them.
 STRIP_PIXELS = 28
@@ -41,190 +26,7 @@ SLICE_DEPTH = 256
 # it can: rows of W are far apart, and each page of memory, once found, then serves all of them.
 DENSE_UNITS = 16
 WIDE_BLOCKS = 8
-# A weight gradient that is cut by channels, likewise.
-GRAD_UNITS = 16
 
-
-# ---------------------------------------------------------------------------------------------------- panels
-
-cdef struct panel_t:
-    int mode
-    fc_tensor x
-    Py_ssize_t rows, cols          # output pixels of the pass, per image
-    Py_ssize_t sh, sw, top, left   # output (0, 0) starts at input (-top, -left); neighbours are sh, sw apart
-    Py_ssize_t images, band        # a full panel: `band` rows of `images` images (band == rows if images > 1)
-    Py_ssize_t width               # channels per pixel in scratch; the slice that A covers
-    Py_ssize_t extent              # input rows that one output row reaches
-    Py_ssize_t ph, pw              # PADDED: rows of a full band and columns, per image, in scratch
-    Py_ssize_t taps, depth
-    Py_ssize_t run                 # so many consecutive k lie side by side in memory
-    const int *tap_row
-    const int *tap_col
-    const int *xoff
-    const int *koff
-
-
-cdef inline void copy_pixels(const panel_t *p, const float *x, Py_ssize_t row, Py_ssize_t col, Py_ssize_t count,
-                             Py_ssize_t c, float *dst) noexcept nogil:
-    """`count` pixels of input row `row` from column `col` on, `c` channels each, zeros outside the image."""
-    cdef Py_ssize_t lead, stop, j
-    if row < 0 or row >= p.x.h:
-        memset(dst, 0, count * p.width * sizeof(float))
-        return
-    lead = min(max(-col, <Py_ssize_t>0), count)
-    stop = max(min(count, p.x.w - col), lead)
-    memset(dst, 0, lead * p.width * sizeof(float))
-    memset(dst + stop * p.width, 0, (count - stop) * p.width * sizeof(float))
-    x += row * p.x.row + col * p.x.c
-    if c == p.width and c == p.x.c:
-        memcpy(dst + lead * c, x + lead * c, (stop - lead) * c * sizeof(float))
-    else:
-        for j in range(lead, stop):
-            memcpy(dst + j * p.width, x + j * p.x.c, c * sizeof(float))
-
-
-cdef const float *load_panel(const panel_t *p, const fc_task *task, Py_ssize_t n, Py_ssize_t images, Py_ssize_t row,
-                             Py_ssize_t band, Py_ssize_t c0, Py_ssize_t c, float *scratch) noexcept nogil:
-    """Where A of output rows [row, row + band) of `images` images from n on starts; channels [c0, c0 + c)."""
-    cdef Py_ssize_t i, r, q, t
-    cdef const float *x
-    cdef float *dst = scratch
-    if p.mode == _IN_PLACE:
-        return fc_image(&p.x, task, n) + (row * p.sh - p.top) * p.x.row - p.left * p.x.c + c0
-    for i in range(images):
-        x = fc_image(&p.x, task, n + i) + c0
-        if p.mode == _PADDED:
-            dst = scratch + i * p.ph * p.pw * p.width
-            for r in range((band - 1) * p.sh + p.extent):
-                copy_pixels(p, x, row * p.sh - p.top + r, -p.left, p.pw, c, dst + r * p.pw * p.width)
-        else:
-            for r in range(row, row + band):
-                for q in range(p.cols):
-                    for t in range(p.taps):
-                        copy_pixels(p, x, r * p.sh - p.top + p.tap_row[t], q * p.sw - p.left + p.tap_col[t], 1, c, dst)
-                        dst += p.width
-    return scratch
-
-
-cdef class Panel:
-    """How a pass cuts its output pixels into panels, and the offset tables that read A there.
-
-    x : the tensor read; `grid` = (rows, cols) output pixels; `strides` input pixels between them;
-    `origin` = (top, left); `taps` = [(row, column), ...] input pixels from the origin, in the order of k;
-    `width` channels are covered at a time (a group, or a slice of the channels). Bands are whole multiples of
-    `unit` rows.
-    """
-
-    cdef panel_t c
-    cdef readonly Py_ssize_t scratch
-    cdef object keep
-
-    def __init__(self, Tensor x, grid, strides, origin, taps, Py_ssize_t width, str algorithm="direct",
-                 Py_ssize_t unit=1, Py_ssize_t max_pixels=PANEL_PIXELS):
-        cdef panel_t *p = &self.c
-        p.x = x.c
-        p.rows, p.cols = grid
-        p.sh, p.sw = strides
-        p.top, p.left = origin
-        p.width, p.taps = width, len(taps)
-        p.extent = 1 + max((row for row, _ in taps), default=0)
-        p.depth = p.taps * width
-        p.pw = (p.cols - 1) * p.sw + 1 + max((col for _, col in taps), default=0)
-        p.mode = self.choose_mode(algorithm)
-        self.choose_size(x.images, unit, max_pixels)
-        p.ph = (p.band - 1) * p.sh + p.extent
-        self.keep = x, self.build_tables(taps)
-
-    cdef int choose_mode(self, algorithm):
-        """Read in place whenever the zeros that the taps reach are there.
-
-        Taps so far apart that even one padded band is larger than its patches, and than a panel, leave im2col.
-        """
-        cdef panel_t *p = &self.c
-        if algorithm == "im2col":
-            return _IM2COL
-        if (p.top <= p.x.top and p.left <= p.x.left and (p.rows - 1) * p.sh - p.top + p.extent <= p.x.h + p.x.bottom
-                and p.pw - p.left <= p.x.w + p.x.right):
-            return _IN_PLACE
-        padded = 4 * int(p.extent) * int(p.pw) * int(p.width)
-        return _IM2COL if padded > max(PANEL_BYTES, 4 * p.cols * p.depth) else _PADDED
-
-    cdef choose_size(self, Py_ssize_t images, Py_ssize_t unit, Py_ssize_t max_pixels):
-        cdef panel_t *p = &self.c
-        row_bytes = 4 * (p.cols * p.depth if p.mode == _IM2COL else p.pw * p.width)
-        step, extent = (1, 1) if p.mode == _IM2COL else (int(p.sh), int(p.extent))
-        fit = min(PANEL_BYTES // max(1, ((p.rows - 1) * step + extent) * row_bytes),
-                  max_pixels // max(1, p.rows * p.cols))
-        units = min(PANEL_BYTES // max(1, unit * step * row_bytes), max_pixels // max(1, unit * p.cols))
-        p.images = max(1, min(fit, images))
-        p.band = p.rows if fit else min(p.rows, unit * max(1, units))
-        if p.mode != _IN_PLACE:
-            self.scratch = p.images * ((p.band - 1) * step + extent) * row_bytes
-
-    cdef build_tables(self, taps):
-        cdef panel_t *p = &self.c
-        cdef Py_ssize_t pitch = p.x.c, row_pitch = p.x.row, image_pitch = p.x.image, start, t, c
-        if p.mode == _PADDED:
-            pitch, row_pitch, image_pitch = p.width, p.pw * p.width, p.ph * p.pw * p.width
-        if p.mode == _IM2COL:
-            xoff = self.pixel_offsets(p.rows * p.cols * p.depth, p.cols * p.depth, p.depth)
-        else:
-            xoff = self.pixel_offsets(image_pitch, p.sh * row_pitch, p.sw * pitch)
-            check_span((int(p.extent) - 1) * row_pitch + int(p.pw) * pitch)
-        tables = np.empty(2 * p.taps + p.depth, np.int32)
-        cdef int *row = table_address(tables)
-        cdef int *col = row + p.taps
-        cdef int *koff = col + p.taps
-        for t in range(p.taps):
-            row[t], col[t] = taps[t]
-            start = t * p.width if p.mode == _IM2COL else row[t] * row_pitch + col[t] * pitch
-            for c in range(p.width):
-                koff[t * p.width + c] = <int>(start + c)
-        p.run = max(<Py_ssize_t>1, p.width)
-        while p.run < p.depth and koff[p.run] == koff[0] + p.run:
-            p.run += p.width
-        p.xoff, p.tap_row, p.tap_col, p.koff = table_address(xoff), row, col, koff
-        return xoff, tables
-
-    def pixel_offsets(self, image, row, col):
-        """int32 offsets of a full panel's pixels in a tensor with these pitches (floats)."""
-        return grid_offsets(self.c.images, self.c.band, self.c.cols, image, row, col)
-
-    @property
-    def mode(self):
-        return ("in place", "padded", "im2col")[self.c.mode]
-
-
-def algorithm_of(Panel panel):
-    """What users call it: 'im2col' where patches are written to memory, else 'direct'."""
-    return "im2col" if panel.c.mode == _IM2COL else "direct"
-
-
-cdef int *table_address(table):
-    return <int *><Py_ssize_t>table.ctypes.data
-
-
-def check_span(floats):
-    """Offset tables hold int32."""
-    if floats >= 2**31:
-        raise ValueError("convolution: one image row and its kernel span more than 2**31 floats")
-
-
-def grid_offsets(Py_ssize_t images, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t image, Py_ssize_t row, Py_ssize_t col):
-    """int32 offsets, in order, of pixels that lie `image`, `row` and `col` floats apart."""
-    cdef Py_ssize_t n, r, c
-    check_span(int(images - 1) * image + int(rows - 1) * row + int(cols - 1) * col)
-    table = np.empty(images * rows * cols, np.int32)
-    cdef int *at = table_address(table)
-    for n in range(images):
-        for r in range(rows):
-            for c in range(cols):
-                at[0] = <int>(n * image + r * row + c * col)
-                at += 1
-    return table
-
-
-# --------------------------------------------------------------------------------------------------- weights
 
 cdef struct weights_t:
     const float *w                # the user's array: (taps of the kernel) x (channels) rows
@@ -332,8 +134,6 @@ cdef class PackWeights(Op):
         self.items = weights.c.groups * weights.c.blocks
         self.name, self.keep = name, weights
 
-
-# ---------------------------------------------------------------------------------------------------- gather
 
 cdef struct gather_t:
     panel_t panel
@@ -625,146 +425,3 @@ cdef class Gather(Op):
         g.pool_scratch = (self.scratch + 63) // 64 * 64
         self.scratch = g.pool_scratch + 4 * g.panel.images * g.strip * p.w * p.c
         self.keep = (arg, strip_off)
-
-
-# ------------------------------------------------------------------------------------------- weight gradient
-
-cdef struct weight_grad_t:
-    panel_t panel
-    fc_tensor dy
-    const int *yoff
-    Py_ssize_t n, groups, inner, outputs  # per group: channels of x, of dy
-    float *dw                             # [parts][taps][inner][groups * outputs]
-    float *db                             # [parts][groups * outputs] or NULL
-    Py_ssize_t dw_part, db_part           # floats between partial sums
-    int by_channels                       # items are slices of dW, each over all images; else images
-    Py_ssize_t blocks, shares             # by_channels: blocks of nr columns of dW, and the items they are shared by
-
-
-# Some rows and columns of dW: channels [c0, c0 + c) of x in each group, and [j0, j1) of dy.
-cdef struct grad_slice_t:
-    Py_ssize_t c0, c, j0, j1
-
-
-cdef void outer_rows(const weight_grad_t *g, const grad_slice_t *s, const float *x, const int *koff, Py_ssize_t rows,
-                     const float *dy, Py_ssize_t pixels, int accumulate, float *dw) noexcept nogil:
-    """Some consecutive rows of dW, in tiles of nearly equal height.
-
-    Rows outside, columns inside: a tile's few channels of x, one line per pixel and far apart, are then in the
-    first-level cache for all blocks of columns but the first.
-    """
-    cdef const fc_kernels *k = table()
-    cdef fc_outer_tile t
-    cdef Py_ssize_t tiles = (rows + k.mr - 1) // k.mr, i, j, first = 0, last
-    t.x, t.xoff, t.yoff, t.pixels, t.accumulate = x, g.panel.xoff, g.yoff, pixels, accumulate
-    t.lddw = g.groups * g.outputs
-    for i in range(tiles):
-        last = rows * (i + 1) // tiles
-        t.koff, t.m = koff + first, <int>(last - first)
-        j = s.j0
-        while j < s.j1:
-            t.n = <int>min(<Py_ssize_t>k.nr, s.j1 - j)
-            t.dy, t.dw = dy + j, dw + first * t.lddw + j
-            k.outer_tile(&t)
-            j += k.nr
-        first = last
-
-
-cdef void grad_panel(const weight_grad_t *g, const grad_slice_t *s, const fc_task *task, Py_ssize_t n,
-                     Py_ssize_t images, Py_ssize_t row, Py_ssize_t band, Py_ssize_t part,
-                     int accumulate) noexcept nogil:
-    """Adds one panel's share to a slice of dW."""
-    cdef const panel_t *p = &g.panel
-    cdef Py_ssize_t group, t, oc = g.groups * g.outputs, pixels = images * band * p.cols
-    cdef Py_ssize_t stretch = p.run if 2 * p.run >= table().mr else p.depth  # tiles like their rows side by side
-    cdef const float *dy = fc_image(&g.dy, task, n) + row * g.dy.row
-    cdef const float *x
-    cdef float *dw
-    for group in range(g.groups):
-        dw = g.dw + part * g.dw_part + s.c0 * oc + group * g.outputs
-        x = load_panel(p, task, n, images, row, band, group * g.inner + s.c0, s.c, <float *>task.scratch)
-        if s.c == g.inner:
-            t = 0
-            while t < p.depth:
-                outer_rows(g, s, x, p.koff + t, min(stretch, p.depth - t), dy + group * g.outputs, pixels, accumulate,
-                           dw + t * oc)
-                t += stretch
-        else:
-            for t in range(p.taps):
-                outer_rows(g, s, x, p.koff + t * p.width, s.c, dy, pixels, accumulate, dw + t * g.inner * oc)
-    if g.db != NULL and s.c0 == 0:
-        t = oc if g.groups > 1 else s.j1 - s.j0
-        table().sum_rows(dy + s.j0, g.yoff, pixels, t, accumulate, g.db + part * g.db_part + s.j0)
-
-
-cdef void grad_images(const weight_grad_t *g, const grad_slice_t *s, const fc_task *task, Py_ssize_t begin,
-                      Py_ssize_t end, Py_ssize_t part, bint accumulate) noexcept nogil:
-    cdef const panel_t *p = &g.panel
-    cdef Py_ssize_t n = begin, row, images
-    while n < end:
-        images, row = min(p.images, end - n), 0
-        while row < p.rows:
-            grad_panel(g, s, task, n, images, row, min(p.band, p.rows - row), part, accumulate)
-            accumulate = True
-            row += p.band
-        n += images
-
-
-cdef void run_weight_grad(const void *args, const fc_task *task) noexcept nogil:
-    cdef const weight_grad_t *g = <const weight_grad_t *>args
-    cdef Py_ssize_t item, share
-    cdef grad_slice_t s
-    s.c0, s.c, s.j0, s.j1 = 0, g.inner, 0, g.outputs
-    if not g.by_channels:
-        grad_images(g, &s, task, task.begin, task.end, task.part, not task.first)
-        return
-    for item in range(task.begin, task.end):
-        share = item % g.shares
-        s.c0 = item // g.shares * g.panel.width
-        s.c = min(g.panel.width, g.inner - s.c0)
-        s.j0 = min(g.outputs, g.blocks * share // g.shares * table().nr)
-        s.j1 = min(g.outputs, g.blocks * (share + 1) // g.shares * table().nr)
-        grad_images(g, &s, task, 0, g.n, 0, False)
-
-
-cdef class WeightGrad(Op):
-    """dW = A' dY and db = 1' dY.
-
-    By default items are images, and each group of images overwrites or adds to its own partial sum: `dw` is
-    (parts, kh, kw, ic/groups, oc) and `db` (parts, oc) or None. With `by_channels` items are slices of
-    `panel.width` input channels and shares of the output channels, each over all images, and there is one part:
-    for weights too large to copy.
-    """
-
-    cdef weight_grad_t c
-    cdef readonly str algorithm
-
-    def __init__(self, Panel panel, Tensor dy, dw, db=None, Py_ssize_t groups=1, bint by_channels=False,
-                 name="weight gradient"):
-        cdef weight_grad_t *g = &self.c
-        for array in (dw, db):
-            if array is not None and (array.dtype != np.float32 or not array.flags.c_contiguous):
-                raise ValueError(f"{name}: gradients must be contiguous float32 arrays")
-        parts, kh, kw, icg, oc = dw.shape
-        g.panel, g.dy = panel.c, dy.c
-        g.n, g.groups, g.inner, g.outputs = dy.images, groups, icg, oc // groups
-        g.by_channels = by_channels
-        if kh * kw != g.panel.taps or oc != g.dy.c or (by_channels and (parts > 1 or groups > 1)):
-            raise ValueError(f"{name}: panel and gradients do not fit together")
-        if not by_channels and g.panel.width != icg:
-            raise ValueError(f"{name}: the panel covers {g.panel.width} channels, the weights have {icg}")
-        yoff = panel.pixel_offsets(g.dy.image, g.dy.row, g.dy.c)
-        g.yoff = table_address(yoff)
-        g.dw, g.dw_part = <float *><Py_ssize_t>dw.ctypes.data, kh * kw * icg * oc
-        if db is not None:
-            if db.shape != (parts, oc):
-                raise ValueError(f"{name}: expected a bias gradient of shape {(parts, oc)}, got {db.shape}")
-            g.db, g.db_part = <float *><Py_ssize_t>db.ctypes.data, oc
-        self.scratch = panel.scratch
-        slices = -(-icg // panel.c.width)
-        g.blocks = (g.outputs + table().nr - 1) // table().nr
-        g.shares = max(1, min(g.blocks, GRAD_UNITS // max(1, slices)))
-        self.items = slices * g.shares if by_channels else g.n
-        self.run, self.args = <fc_run>run_weight_grad, g
-        self.algorithm = algorithm_of(panel)
-        self.name, self.keep = name, (panel, dy, dw, db, yoff)

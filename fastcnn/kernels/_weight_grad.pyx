@@ -1,0 +1,174 @@
+"""dW = A' dY and db = 1' dY: outer tiles over panels of A (`_panels.pyx`)."""
+
+import numpy as np
+
+from fastcnn.kernels._cpu cimport fc_kernels, fc_outer_tile, table
+from fastcnn.kernels._op cimport Op, Tensor, fc_image, fc_run, fc_task, fc_tensor
+from fastcnn.kernels._panels cimport Panel, load_panel, panel_t, table_address
+
+from fastcnn.kernels._panels import algorithm_of, grid_offsets
+
+# A weight gradient reads a few channels of every pixel, one cache line each, once per block of output channels:
+# so many lines stay in the first-level cache.
+GRAD_PIXELS = 256
+# A weight gradient that is cut by channels is cut into this many units of work.
+GRAD_UNITS = 16
+
+
+cdef struct weight_grad_t:
+    panel_t panel
+    fc_tensor dy
+    const int *yoff
+    Py_ssize_t n, groups, inner, outputs  # per group: channels of x, of dy
+    float *dw                             # [parts][taps][inner][groups * outputs]
+    const int *dw_row                     # [panel.depth] where the rows of dW for a slice start
+    float *db                             # [parts][groups * outputs] or NULL
+    Py_ssize_t dw_part, db_part           # floats between partial sums
+    Py_ssize_t cols, xstep, ystep         # pixels lie in rows of `cols`, neighbours so many floats apart in x and dy
+    int by_channels                       # items are slices of dW, each over all images; else images
+    Py_ssize_t blocks, shares             # by_channels: blocks of nr columns of dW, and the items they are shared by
+
+
+# Some rows and columns of dW: channels [c0, c1) of x in each group, and [j0, j1) of dy.
+cdef struct grad_share_t:
+    Py_ssize_t c0, c1, j0, j1
+
+
+cdef void outer_rows(const weight_grad_t *g, const grad_share_t *s, const float *x, Py_ssize_t k, Py_ssize_t rows,
+                     const float *dy, Py_ssize_t pixels, int accumulate, float *dw) noexcept nogil:
+    """The rows of dW of k to k + rows in a slice, in tiles of nearly equal height.
+
+    Rows outside, columns inside: a tile's few channels of x, one line per pixel, are then in the first-level cache for
+    all blocks of columns but the first.
+    """
+    cdef const fc_kernels *kernels = table()
+    cdef fc_outer_tile t
+    cdef Py_ssize_t tiles = (rows + kernels.mr - 1) // kernels.mr, i, j, first = 0, last
+    t.x, t.xoff, t.yoff, t.pixels, t.accumulate = x, g.panel.xoff, g.yoff, pixels, accumulate
+    t.cols, t.xstep, t.ystep = min(g.cols, pixels), g.xstep, g.ystep
+    for i in range(tiles):
+        last = rows * (i + 1) // tiles
+        t.koff, t.dw_row, t.m = g.panel.koff + k + first, g.dw_row + k + first, <int>(last - first)
+        j = s.j0
+        while j < s.j1:
+            t.n = <int>min(<Py_ssize_t>kernels.nr, s.j1 - j)
+            t.dy, t.dw = dy + j, dw + j
+            kernels.outer_tile(&t)
+            j += kernels.nr
+        first = last
+
+
+cdef void grad_slice(const weight_grad_t *g, const grad_share_t *s, Py_ssize_t c0, Py_ssize_t c, const float *x,
+                     const float *dy, Py_ssize_t pixels, int accumulate, float *dw) noexcept nogil:
+    """Adds a panel's share to the rows of channels [c0, c0 + c): a slice, or less at the end of the channels."""
+    cdef const panel_t *p = &g.panel
+    cdef Py_ssize_t k = 0, t
+    cdef Py_ssize_t stretch = p.run if 2 * p.run >= table().mr else p.depth  # tiles like their rows side by side
+    dw += c0 * g.groups * g.outputs
+    if c == p.width:
+        while k < p.depth:
+            outer_rows(g, s, x, k, min(stretch, p.depth - k), dy, pixels, accumulate, dw)
+            k += stretch
+    else:
+        for t in range(p.taps):
+            outer_rows(g, s, x, t * p.width, c, dy, pixels, accumulate, dw)
+
+
+cdef void grad_panel(const weight_grad_t *g, const grad_share_t *s, const fc_task *task, Py_ssize_t n,
+                     Py_ssize_t images, Py_ssize_t row, Py_ssize_t band, Py_ssize_t part,
+                     int accumulate) noexcept nogil:
+    """Adds one panel's share to dW, slice by slice of the channels of x."""
+    cdef const panel_t *p = &g.panel
+    cdef Py_ssize_t group, c0, c, outputs, pixels = images * band * p.cols
+    cdef const float *dy = fc_image(&g.dy, task, n) + row * g.dy.row
+    cdef const float *x
+    for group in range(g.groups):
+        c0 = s.c0
+        while c0 < s.c1:
+            c = min(p.width, s.c1 - c0)
+            x = load_panel(p, task, n, images, row, band, group * g.inner + c0, c, <float *>task.scratch)
+            grad_slice(g, s, c0, c, x, dy + group * g.outputs, pixels, accumulate,
+                       g.dw + part * g.dw_part + group * g.outputs)
+            c0 += p.width
+    if g.db != NULL and s.c0 == 0:
+        outputs = g.groups * g.outputs if g.groups > 1 else s.j1 - s.j0
+        table().sum_rows(dy + s.j0, g.yoff, pixels, outputs, accumulate, g.db + part * g.db_part + s.j0)
+
+
+cdef void grad_images(const weight_grad_t *g, const grad_share_t *s, const fc_task *task, Py_ssize_t begin,
+                      Py_ssize_t end, Py_ssize_t part, bint accumulate) noexcept nogil:
+    cdef const panel_t *p = &g.panel
+    cdef Py_ssize_t n = begin, row, images
+    while n < end:
+        images, row = min(p.images, end - n), 0
+        while row < p.rows:
+            grad_panel(g, s, task, n, images, row, min(p.band, p.rows - row), part, accumulate)
+            accumulate = True
+            row += p.band
+        n += images
+
+
+cdef void run_weight_grad(const void *args, const fc_task *task) noexcept nogil:
+    cdef const weight_grad_t *g = <const weight_grad_t *>args
+    cdef Py_ssize_t item, share
+    cdef grad_share_t s
+    s.c0, s.c1, s.j0, s.j1 = 0, g.inner, 0, g.outputs
+    if not g.by_channels:
+        grad_images(g, &s, task, task.begin, task.end, task.part, not task.first)
+        return
+    for item in range(task.begin, task.end):
+        share = item % g.shares
+        s.c0 = item // g.shares * g.panel.width
+        s.c1 = min(s.c0 + g.panel.width, g.inner)
+        s.j0 = min(g.outputs, g.blocks * share // g.shares * table().nr)
+        s.j1 = min(g.outputs, g.blocks * (share + 1) // g.shares * table().nr)
+        grad_images(g, &s, task, 0, g.n, 0, False)
+
+
+cdef class WeightGrad(Op):
+    """dW = A' dY and db = 1' dY.
+
+    The panel covers all input channels of a group or, without groups, a slice of them: all slices of a panel of
+    pixels are computed one after the other. By default items are images, and each group of images overwrites or adds
+    to its own partial sum: `dw` is (parts, kh, kw, ic/groups, oc) and `db` (parts, oc) or None. With `by_channels`
+    items are slices of the input channels and shares of the output channels, each over all images, and there is one
+    part: for weights too large to copy.
+    """
+
+    cdef weight_grad_t c
+    cdef readonly str algorithm
+
+    def __init__(self, Panel panel, Tensor dy, dw, db=None, Py_ssize_t groups=1, bint by_channels=False,
+                 name="weight gradient"):
+        cdef weight_grad_t *g = &self.c
+        for array in (dw, db):
+            if array is not None and (array.dtype != np.float32 or not array.flags.c_contiguous):
+                raise ValueError(f"{name}: gradients must be contiguous float32 arrays")
+        parts, kh, kw, icg, oc = dw.shape
+        g.panel, g.dy = panel.c, dy.c
+        g.n, g.groups, g.inner, g.outputs = dy.images, groups, icg, oc // groups
+        g.by_channels = by_channels
+        if kh * kw != g.panel.taps or oc != g.dy.c or (by_channels and (parts > 1 or groups > 1)):
+            raise ValueError(f"{name}: panel and gradients do not fit together")
+        if g.panel.width > icg or (groups > 1 and g.panel.width < icg):
+            raise ValueError(f"{name}: the panel covers {g.panel.width} channels, the weights have {icg}")
+        yoff = panel.pixel_offsets(g.dy.image, g.dy.row, g.dy.c)
+        g.yoff = table_address(yoff)
+        g.dw, g.dw_part = <float *><Py_ssize_t>dw.ctypes.data, kh * kw * icg * oc
+        dw_row = grid_offsets(1, g.panel.taps, g.panel.width, 0, icg * oc, oc)
+        g.dw_row = table_address(dw_row)
+        g.cols = g.panel.cols if g.panel.rows * g.panel.cols > 1 else len(yoff)
+        if g.cols > 1:
+            g.xstep, g.ystep = g.panel.xoff[1] - g.panel.xoff[0], g.yoff[1] - g.yoff[0]
+        if db is not None:
+            if db.shape != (parts, oc):
+                raise ValueError(f"{name}: expected a bias gradient of shape {(parts, oc)}, got {db.shape}")
+            g.db, g.db_part = <float *><Py_ssize_t>db.ctypes.data, oc
+        self.scratch = panel.scratch
+        slices = -(-icg // max(1, g.panel.width))
+        g.blocks = (g.outputs + table().nr - 1) // table().nr
+        g.shares = max(1, min(g.blocks, GRAD_UNITS // max(1, slices)))
+        self.items = slices * g.shares if by_channels else g.n
+        self.run, self.args = <fc_run>run_weight_grad, g
+        self.algorithm = algorithm_of(panel)
+        self.name, self.keep = name, (panel, dy, dw, db, yoff, dw_row)
