@@ -109,8 +109,9 @@ cdef class Panel:
         cdef panel_t *p = &self.c
         row_bytes = 4 * (p.cols * p.depth if p.mode == _IM2COL else p.pw * p.width)
         step, extent = (1, 1) if p.mode == _IM2COL else (int(p.sh), int(p.extent))
-        fit = min(PANEL_BYTES // max(1, ((p.rows - 1) * step + extent) * row_bytes),
-                  max_pixels // max(1, p.rows * p.cols))
+        fit = max_pixels // max(1, p.rows * p.cols)
+        if p.mode != _IN_PLACE or p.rows * p.cols > 1:  # samples of a dense layer pass by, a slice at a time
+            fit = min(fit, PANEL_BYTES // max(1, ((p.rows - 1) * step + extent) * row_bytes))
         units = min(PANEL_BYTES // max(1, unit * step * row_bytes), max_pixels // max(1, unit * p.cols))
         p.images = max(1, min(fit, images))
         p.band = p.rows if fit else min(p.rows, unit * max(1, units))
