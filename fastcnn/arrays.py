@@ -50,7 +50,16 @@ def as_float32(value: ArrayLike, ndim: int | None, what: str, shape: Sequence[in
 
 def aligned_zeros(shape: int | Sequence[int]) -> Array:
     """float32 zeros that start on a cache line, so that no vector of theirs lies in two."""
+    return _aligned(np.zeros, shape)
+
+
+def aligned_empty(shape: int | Sequence[int]) -> Array:
+    """The same without values: for what a kernel writes in full. Zeros are a pass over memory, on one thread."""
+    return _aligned(np.empty, shape)
+
+
+def _aligned(allocate, shape: int | Sequence[int]) -> Array:
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    memory = np.zeros(prod(shape) + ALIGN, np.float32)
+    memory = allocate(prod(shape) + ALIGN, np.float32)
     start = -(memory.ctypes.data // 4) % ALIGN
     return memory[start : start + prod(shape)].reshape(shape)

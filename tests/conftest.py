@@ -8,10 +8,20 @@ import zlib
 import numpy as np
 import pytest
 
+from fastcnn import arrays
 from fastcnn.kernels import _cpu
 from fastcnn.plan import plan
+from tests.check import poison
 
 plan.SERIAL_WORK = 0  # the networks of the tests are small, and should still run on all threads
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory(monkeypatch):
+    """What kernels are to write in full holds NaN before."""
+    allocate = arrays._aligned
+    monkeypatch.setattr(arrays, "_aligned", lambda make, shape: (
+        poison(allocate(make, shape)) if make is np.empty else allocate(make, shape)))
 
 
 @pytest.fixture(params=_cpu.isas())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-from fastcnn.arrays import Array, aligned_zeros
+from fastcnn.arrays import Array, aligned_empty, aligned_zeros
 from fastcnn.kernels._eltwise import Reduce
 from fastcnn.kernels._executor import Program, Stage
 from fastcnn.kernels._op import Op, Tensor
@@ -37,13 +37,13 @@ def sum_over_images(n: int, shape: tuple[int, ...], make: Callable[[Array], Op])
     `make(parts)` is the op that fills `parts` (groups, *shape), whose items are images. How many images share
     a group follows from sizes alone, so the bits do not depend on the number of threads.
     """
-    total = aligned_zeros(shape)
-    if n == 0 or total.size == 0:
-        return total
+    if n == 0 or prod(shape) == 0:
+        return aligned_zeros(shape)
+    total = aligned_empty(shape)
     groups = max(1, min(n, GROUPS, PARTIAL_BYTES // total.nbytes))
     images = -(-n // groups)
     groups = -(-n // images)
-    parts = total[None] if groups == 1 else aligned_zeros((groups, *shape))
+    parts = total[None] if groups == 1 else aligned_empty((groups, *shape))
     op = make(parts)
     stages = [Stage([op], op.items, images)]
     if groups > 1:

@@ -16,7 +16,7 @@ from fastcnn.algorithms import (
     sums_by_channels,
     winograd_tile,
 )
-from fastcnn.arrays import IMAGES, WEIGHTS, Array, aligned_zeros, as_float32
+from fastcnn.arrays import IMAGES, WEIGHTS, Array, aligned_empty, as_float32
 from fastcnn.geometry import Conv, IntOrPair, Padding, image_shape, pair, positive, resolve_transpose
 from fastcnn.kernels import conv as passes
 from fastcnn.kernels import winograd
@@ -268,7 +268,7 @@ def _correlate(x, w, b, strides, padding, dilation, groups, algorithm, where) ->
 
 
 def _forward(conv: Conv, x: Array, w: Array, b: Array | None, algorithm: str) -> Array:
-    y = aligned_zeros(conv.y_shape)
+    y = aligned_empty(conv.y_shape)
     if _is_depthwise(conv, algorithm):
         run(DepthwiseConv(tensor(x), _per_channel(conv, w), b, tensor(y), *_steps(conv), -np.inf, np.inf))
         return y
@@ -285,7 +285,7 @@ def _forward(conv: Conv, x: Array, w: Array, b: Array | None, algorithm: str) ->
 
 def _spread(conv: Conv, dy: Array, w: Array, b: Array | None, algorithm: str) -> Array:
     """The input gradient, plus b."""
-    dx = aligned_zeros(conv.x_shape)
+    dx = aligned_empty(conv.x_shape)
     if _is_depthwise(conv, algorithm):
         run(DepthwiseInputGrad(tensor(dy), _per_channel(conv, w), tensor(dx), *_steps(conv)))
         return dx if b is None else np.add(dx, b, out=dx)
@@ -316,7 +316,7 @@ def _weight_grad(
         return _winograd_weight_grad(conv, m, tensor(x), tensor(dy))
     inputs, errors = tensor(x), tensor(dy)
     if groups == 1 and conv.n and passes.weight_bytes(conv) > passes.LARGE_WEIGHTS:
-        dw = aligned_zeros(conv.w_shape)
+        dw = aligned_empty(conv.w_shape)
         run(passes.weight_grad(conv, inputs, errors, dw[None], None, algorithm, by_channels=True))
         return dw
 
@@ -332,7 +332,7 @@ def _weight_grad(
 
 def _winograd_weight_grad(conv: Conv, m: int, x: Tensor, dy: Tensor) -> Array:
     if conv.n and sums_by_channels(conv, m):
-        dw = aligned_zeros(conv.w_shape)
+        dw = aligned_empty(conv.w_shape)
         run(winograd.weight_grad(conv, m, x, dy, dw[None], by_channels=True))
         return dw
     return sum_over_images(conv.n, conv.w_shape, lambda parts: winograd.weight_grad(conv, m, x, dy, parts))
@@ -348,7 +348,7 @@ def _winograd_weights(conv: Conv, m: int, make):
 
 def _packed(make, pack: type[Op] = PackWeights):
     """(weights in packed form, the op that packs them)."""
-    packed = aligned_zeros(make(None).packed_size)
+    packed = aligned_empty(make(None).packed_size)
     weights = make(packed)
     return weights, pack(weights)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn.arrays import Array, aligned_zeros, as_float32
+from fastcnn.arrays import Array, aligned_empty, aligned_zeros, as_float32
 from fastcnn.geometry import Conv
 from fastcnn.kernels import conv as passes
 from fastcnn.ops._engine import run, tensor
@@ -32,7 +32,7 @@ def dense(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
     x, w = _samples(x, "dense: x"), as_float32(w, 2, "dense: w", axes="(in, out)")
     _check_width("x", x, len(w), w, "dense")
     b = None if b is None else as_float32(b, 1, "dense: b", w.shape[1:])
-    y = aligned_zeros((*x.shape[:-1], w.shape[1]))
+    y = aligned_empty((*x.shape[:-1], w.shape[1]))
     conv = _as_conv(x, w.shape)
     if y.size:
         weights = passes.forward_weights(conv, w[None, None])
@@ -45,7 +45,7 @@ def dense_input_grad(dy: ArrayLike, w: ArrayLike) -> Array:
     where = "dense_input_grad"
     dy, w = _samples(dy, f"{where}: dy"), as_float32(w, 2, f"{where}: w", axes="(in, out)")
     _check_width("dy", dy, w.shape[1], w, where)
-    dx = aligned_zeros((*dy.shape[:-1], len(w)))
+    dx = aligned_empty((*dy.shape[:-1], len(w)))
     conv = _as_conv(dx, w.shape)
     if dx.size:
         (phase,) = passes.phases(conv)
@@ -63,8 +63,10 @@ def dense_weight_grad(x: ArrayLike, dy: ArrayLike) -> Array:
             f"{where}: x and dy must agree in all but the last axis, got {x.shape} and {dy.shape}"
         )
     conv = _as_conv(x, (x.shape[-1], dy.shape[-1]))
-    dw = aligned_zeros((conv.ic, conv.oc))
-    if dw.size and conv.n:
+    if not conv.n:
+        return aligned_zeros((conv.ic, conv.oc))
+    dw = aligned_empty((conv.ic, conv.oc))
+    if dw.size:
         run(passes.weight_grad(conv, _pixels(x), _pixels(dy), dw[None, None, None], None, "direct", by_channels=True))
     return dw
 
