@@ -22,10 +22,12 @@ SMALL_WEIGHTS = 256 << 10
 # Rows of W that stay in the first-level cache while the few pixels of a dense layer pass, which is why the sums wait
 # in y meanwhile. A convolution's many pixels make that cost more than it saves.
 SLICE_DEPTH = 256
-# A dense layer is cut into this many units of work if its batch allows. A unit takes several blocks of columns where
-# it can: rows of W are far apart, and each page of memory, once found, then serves all of them.
-DENSE_UNITS = 16
+# Blocks of columns that are read together: rows of W are far apart, and each page of memory, once found, then serves
+# all of them.
 WIDE_BLOCKS = 8
+cdef Py_ssize_t WIDE = WIDE_BLOCKS
+# A dense layer is cut into this many units of work if its batch allows.
+DENSE_UNITS = 16
 
 
 cdef struct weights_t:
@@ -45,47 +47,56 @@ cdef inline Py_ssize_t block_size(const weights_t *s) noexcept nogil:
     return s.taps * s.inner * s.nr
 
 
-cdef void pack_dots(const weights_t *s, Py_ssize_t group, float *dst) noexcept nogil:
-    """All columns of W as [tap][vector of rows][column][vlen], zeros past the last row."""
-    cdef Py_ssize_t t, i, j, lane, lanes, vlen = table().vlen
+cdef void pack_dots(const weights_t *s, const float *src, Py_ssize_t t, float *dst) noexcept nogil:
+    """All columns of tap t of W, from `src` on, as [tap][vector of rows][column][vlen], zeros past the last row."""
+    cdef Py_ssize_t i = 0, j, lane, lanes, vlen = table().vlen
     cdef Py_ssize_t row = 1 if s.transposed else s.ldw, column = s.ldw if s.transposed else 1
-    cdef const float *src
-    for t in range(s.taps):
-        src = s.w + s.tap_at[t] + group * (s.inner if s.transposed else s.outputs)
-        i = 0
-        while i < s.inner:
-            lanes = min(vlen, s.inner - i)
-            for j in range(s.outputs):
-                for lane in range(lanes):
-                    dst[lane] = src[(i + lane) * row + j * column]
-                memset(dst + lanes, 0, (vlen - lanes) * sizeof(float))
-                dst += vlen
-            i += lanes
+    dst += t * ((s.inner + vlen - 1) // vlen) * vlen * s.outputs
+    while i < s.inner:
+        lanes = min(vlen, s.inner - i)
+        for j in range(s.outputs):
+            for lane in range(lanes):
+                dst[lane] = src[(i + lane) * row + j * column]
+            memset(dst + lanes, 0, (vlen - lanes) * sizeof(float))
+            dst += vlen
+        i += lanes
+
+
+cdef void pack_tap(const weights_t *s, Py_ssize_t group, Py_ssize_t t, Py_ssize_t begin, Py_ssize_t end,
+                   float *dst) noexcept nogil:
+    """Tap t of blocks [begin, end) of columns of W as [block][depth][nr]; `dst` is that of block `begin`."""
+    cdef Py_ssize_t i, block, n
+    cdef const float *src = s.w + s.tap_at[t] + group * (s.inner if s.transposed else s.outputs)
+    if s.few:
+        pack_dots(s, src, t, dst)
+        return
+    dst += t * s.inner * s.nr
+    if not s.transposed:
+        for i in range(s.inner):  # whole rows: what memory is fast at
+            for block in range(begin, end):
+                n = min(<Py_ssize_t>s.nr, s.outputs - block * s.nr)
+                memcpy(dst + (block - begin) * block_size(s) + i * s.nr, src + i * s.ldw + block * s.nr,
+                       n * sizeof(float))
+        return
+    for block in range(begin, end):
+        n = min(<Py_ssize_t>s.nr, s.outputs - block * s.nr)
+        table().transpose(src + block * s.nr * s.ldw, s.ldw, n, s.inner, dst + (block - begin) * block_size(s), s.nr)
 
 
 cdef void pack_block(const weights_t *s, Py_ssize_t group, Py_ssize_t block, float *dst) noexcept nogil:
     """One block of columns of W as [depth][nr]."""
-    cdef Py_ssize_t t, i, j = block * s.nr, n = min(<Py_ssize_t>s.nr, s.outputs - j)
-    cdef const float *src
-    if s.few:
-        pack_dots(s, group, dst)
-        return
+    cdef Py_ssize_t t
     for t in range(s.taps):
-        src = s.w + s.tap_at[t]
-        if s.transposed:
-            table().transpose(src + j * s.ldw + group * s.inner, s.ldw, n, s.inner, dst, s.nr)
-        else:
-            src += group * s.outputs + j
-            for i in range(s.inner):
-                memcpy(dst + i * s.nr, src + i * s.ldw, n * sizeof(float))
-        dst += s.inner * s.nr
+        pack_tap(s, group, t, block, block + 1, dst)
 
 
 cdef void run_pack(const void *args, const fc_task *task) noexcept nogil:
     cdef const weights_t *s = <const weights_t *>args
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, group, first, wide = (s.blocks + WIDE - 1) // WIDE
     for i in range(task.begin, task.end):
-        pack_block(s, i // s.blocks, i % s.blocks, <float *>s.packed + i * block_size(s))
+        group, first = i // (wide * s.taps), i // s.taps % wide * WIDE
+        pack_tap(s, group, i % s.taps, first, min(first + WIDE, s.blocks),
+                 <float *>s.packed + (group * s.blocks + first) * block_size(s))
 
 
 cdef class Weights:
@@ -125,13 +136,13 @@ cdef class Weights:
 
 
 cdef class PackWeights(Op):
-    """Packs the blocks of a Weights; items are blocks."""
+    """Packs a Weights; items are taps of some neighbouring blocks."""
 
     def __init__(self, Weights weights, name="pack"):
         if weights.c.packed == NULL:
             raise ValueError("PackWeights: the weights have no packed form")
         self.run, self.args = <fc_run>run_pack, &weights.c
-        self.items = weights.c.groups * weights.c.blocks
+        self.items = weights.c.groups * -(-weights.c.blocks // WIDE_BLOCKS) * weights.c.taps
         self.name, self.keep = name, weights
 
 
