@@ -39,8 +39,8 @@ cdef void run_load(const void *args, const fc_task *task) noexcept nogil:
     for n in range(task.begin, task.end):
         sample = a.first + n if a.samples == NULL else a.samples[n]
         for row in range(a.x.h):
-            load_row(a, a.source + (sample * a.x.h + row) * pixels * a.item_bytes, fc_image(&a.x, task, n) + row * a.x.row,
-                     pixels)
+            load_row(a, a.source + (sample * a.x.h + row) * pixels * a.item_bytes,
+                     fc_image(&a.x, task, n) + row * a.x.row, pixels)
 
 
 cdef class Load(Op):

@@ -63,7 +63,8 @@ cdef class CopyLoop(Op):
                 raise ValueError(f"CopyLoop: expected contiguous bytes, a multiple of {items}")
         if source.size != target.size:
             raise ValueError(f"CopyLoop: the sizes differ, {source.size} and {target.size}")
-        self.c.source, self.c.target = <const char *><Py_ssize_t>source.ctypes.data, <char *><Py_ssize_t>target.ctypes.data
+        self.c.source = <const char *><Py_ssize_t>source.ctypes.data
+        self.c.target = <char *><Py_ssize_t>target.ctypes.data
         self.c.item, self.items = source.size // items, items
         self.run, self.args = <fc_run>run_copy, &self.c
         self.name, self.keep = "copy", (source, target)
