@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastcnn.kernels import _eltwise, _merge
+from fastcnn.kernels import _merge
 from fastcnn.kernels._op import Tensor
-from fastcnn.plan.operations import CLAMPS, NO_HALO, Operation, Value, merge_halos, take_over
+from fastcnn.plan.operations import CLAMPS, NO_HALO, Clamped, Operation, Value, merge_halos
 
 
-class Merge(Operation):
+class Merge(Clamped):
     """A sum, product, mean, maximum ... of values that broadcast to `shape`; a sum with the clamp that follows it.
 
     A convolution that alone feeds a sum could add the other branch where it adds its bias: `fuse` asks operations
@@ -18,19 +18,13 @@ class Merge(Operation):
     """
 
     name = "merge"
-    pool = None
 
     def __init__(self, inputs: Sequence[Value], kind: str, shape, layer=None):
         super().__init__(inputs, shape, layer)
-        self.kind, self.activation = kind, "linear"
+        self.kind = kind
 
-    def absorb_activation(self, activation: Operation) -> bool:
-        """Take over a following clamp, if this is a sum."""
-        if self.kind != "add" or self.activation != "linear" or activation.kind not in CLAMPS:
-            return False
-        self.activation = activation.kind
-        take_over(self, activation)
-        return True
+    def can_clamp(self, kind):
+        return self.kind == "add" and super().can_clamp(kind)
 
     def forward(self, b):
         inputs, y = [b.buffer(x) for x in self.inputs], b.buffer(self.y)
@@ -39,7 +33,7 @@ class Merge(Operation):
 
     def backward(self, b):
         """One input after the other; where the gradient is the result's, they share its memory."""
-        dz, y = self.unmasked(b), b.buffer(self.y)
+        dz, y = self.unclamped_gradient(b), b.buffer(self.y)
         needed = self.kind not in ("add", "subtract", "average")  # else gradients do not depend on values
         inputs = [b.buffer(x) for x in self.inputs] if needed else []
         for index, x in enumerate(self.inputs):
@@ -54,16 +48,6 @@ class Merge(Operation):
         """The op for one input; inputs and y, where the gradient does not read them, are stood in for by shape."""
         tensors = [x.tensor for x in inputs] or [Tensor((dz.n, *x.hwc)) for x in self.inputs]
         return _merge.MergeGrad(self.kind, dz.tensor, tensors, y.tensor if inputs else dz.tensor, index, dx.tensor)
-
-    def unmasked(self, b):
-        """The gradient with respect to the result before its clamp."""
-        dy, y = b.grad(self.y), b.buffer(self.y)
-        if self.activation == "linear":
-            return dy
-        dz = b.scratch(self.y.shape, self.grad_halo(b))
-        self.step(b, "mask", lambda: [_eltwise.ActivationGrad(self.activation, dy.tensor, None, y.tensor, dz.tensor)],
-                  [dy, y], [dz])
-        return dz
 
     def grad_halo(self, b):
         """Zeros around dz that convolutions want to read which share it as the gradient of their results."""

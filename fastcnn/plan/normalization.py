@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcnn.kernels import _norm
-from fastcnn.plan.operations import CLAMPS, Conv, DepthwiseConv, Operation, Value, take_over
+from fastcnn.plan.operations import CLAMPS, Clamped, Conv, DepthwiseConv, Operation, Value, take_over
 
 if TYPE_CHECKING:
     from fastcnn.layers.base import Layer, Variable
@@ -51,7 +51,7 @@ class Derived:
         return self.value.shape
 
 
-class Normalization(Operation):
+class Normalization(Clamped):
     """Base: y = (x - mean) * scale + shift of each channel, and a ReLU that follows.
 
     gamma and beta are weights, or None for ones and zeros.
@@ -61,19 +61,10 @@ class Normalization(Operation):
                  layer: Layer | None = None):
         super().__init__([x], x.shape, layer, (gamma, beta))
         self.gamma, self.beta, self.epsilon = gamma, beta, epsilon
-        self.activation = "linear"
 
     @property
     def channels(self) -> int:
         return self.x.hwc[2]
-
-    def absorb_activation(self, activation: Operation) -> bool:
-        """Take over a following clamp, if nothing else reads the unclamped values."""
-        if self.activation != "linear" or activation.kind not in CLAMPS:
-            return False
-        self.activation = activation.kind
-        take_over(self, activation)
-        return True
 
     @property
     def clamp(self) -> tuple[float, float]:
@@ -160,7 +151,7 @@ class MovingNorm(ConstantNorm):
 
 def can_fold(op: Operation | None) -> bool:
     """Whether the weights of `op` can do a normalisation by constants that follows."""
-    return type(op) in (Conv, DepthwiseConv) and op.activation == "linear" and not getattr(op, "pool", None)
+    return type(op) in (Conv, DepthwiseConv) and op.activation == "linear" and not op.pool
 
 
 class Fold(Operation):
@@ -226,7 +217,7 @@ class LayerNorm(SampleNorm):
 
     name = "layer_norm"
 
-    def absorb_activation(self, activation):
+    def can_clamp(self, kind):
         return False
 
     def driver(self, x, y):

@@ -88,7 +88,40 @@ class Operation:
                layer=self.layer, **options)
 
 
-class Conv(Operation):
+class Clamped(Operation):
+    """An operation that can do a following ReLU in its own pass: `activation` is the name of that clamp."""
+
+    activation = "linear"
+    pool: Window | None = None  # windows of a following max-pooling that is done in the same pass
+
+    def can_clamp(self, kind: str) -> bool:
+        """Whether the pass can end with this activation."""
+        return kind in CLAMPS
+
+    def absorb_activation(self, activation: Operation) -> bool:
+        """Take over a following clamp, if nothing else reads the unclamped values."""
+        if self.activation != "linear" or not self.can_clamp(activation.kind):
+            return False
+        self.activation = activation.kind
+        take_over(self, activation)
+        return True
+
+    def grad_halo(self, b: Builder):
+        """Zeros around the gradient of the unclamped result that the backward pass reads."""
+        return NO_HALO
+
+    def unclamped_gradient(self, b: Builder):
+        """The gradient with respect to the result before its clamp, with the zeros of `grad_halo`."""
+        dy, y = b.grad(self.y), b.buffer(self.y)
+        if self.activation == "linear":
+            return dy
+        dz = b.scratch(self.y.shape, self.grad_halo(b))
+        self.step(b, "mask", lambda: [_eltwise.ActivationGrad(self.activation, dy.tensor, None, y.tensor, dz.tensor)],
+                  [dy, y], [dz])
+        return dz
+
+
+class Conv(Clamped):
     """Convolution or dense layer, with what follows it in the same pass: bias, clamp (ReLU), max-pooling."""
 
     name = "conv"
@@ -96,7 +129,6 @@ class Conv(Operation):
     def __init__(self, x, words: dict[str, Any], kernel, bias, algorithm="auto", layer=None):
         self.words, self.kernel, self.bias = words, kernel, bias
         self.algorithm = algorithm
-        self.activation, self.pool = "linear", None
         sizes = self.sizes(x, 1)
         shape = (*x.shape[:-1], sizes.oc) if len(kernel.shape) == 2 else like(x, *sizes.y_shape[1:])
         super().__init__([x], shape, layer, (kernel, bias))
@@ -121,13 +153,8 @@ class Conv(Operation):
     def is_dense(self) -> bool:
         return prod(self.kernel_shape[:2]) == 1 and prod(self.x.hwc[:2]) == 1
 
-    def absorb_activation(self, activation: Operation) -> bool:
-        """Take over a following clamp, if nothing else reads the unclamped values."""
-        if self.activation != "linear" or activation.kind not in CLAMPS or (self.pool and activation.kind != "relu"):
-            return False
-        self.activation = activation.kind
-        take_over(self, activation)
-        return True
+    def can_clamp(self, kind):
+        return kind == "relu" if self.pool else kind in CLAMPS
 
     def absorb_pool(self, pool: Operation) -> bool:
         """Take over a following max-pooling with windows side by side, for relu(max(x)) = max(relu(x))."""
@@ -192,22 +219,15 @@ class Conv(Operation):
 
     def unpool_and_mask(self, b, conv):
         """The gradient with respect to the bare convolution, where the input gradient finds its halo."""
-        dy, y = b.grad(self.y), b.buffer(self.y)
-        if not self.pool and self.activation == "linear":
-            return dy
-        dz = b.scratch(conv.y_shape[1:], self.grad_halo(b))
-        if self.pool:
-            arg, window = b.args(self, self.y.shape), (self.pool.kh, self.pool.kw)
-            self.step(b, "unpool", lambda: [_pool.MaxPoolGrad(dy.tensor, dz.tensor, arg.array, window, window)],
-                      [dy, arg], [dz])
-        else:
-            self.step(b, "mask", lambda: [_eltwise.ActivationGrad(
-                self.activation, dy.tensor, None, y.tensor, dz.tensor)],
-                      [dy, y], [dz])
+        if not self.pool:
+            return self.unclamped_gradient(b)
+        dy, dz = b.grad(self.y), b.scratch(conv.y_shape[1:], self.grad_halo(b))
+        arg, window = b.args(self, self.y.shape), (self.pool.kh, self.pool.kw)
+        self.step(b, "unpool", lambda: [_pool.MaxPoolGrad(dy.tensor, dz.tensor, arg.array, window, window)],
+                  [dy, arg], [dz])
         return dz
 
     def grad_halo(self, b):
-        """Zeros around dz that the input gradient reads."""
         conv = self.sizes(self.x, b.n)
         if not b.wants_gradient(self.x) or self.algorithm == "im2col" \
                 or winograd_tile(conv, INPUT_GRAD, self.algorithm):
@@ -299,7 +319,7 @@ def input_grad_halo(conv: ConvSizes):
     return halo
 
 
-class DepthwiseConv(Operation):
+class DepthwiseConv(Clamped):
     """One filter (or a few) per channel."""
 
     name = "depthwise"
@@ -308,7 +328,6 @@ class DepthwiseConv(Operation):
         self.window, self.kernel, self.bias = window, kernel, bias
         channels = prod(kernel.shape[-2:])
         super().__init__([x], like(x, window.oh, window.ow, channels), layer, (kernel, bias))
-        self.activation = "linear"
         self.sizes = (window.sh, window.sw), window.pads, (window.dh, window.dw)
 
     @property
@@ -316,27 +335,13 @@ class DepthwiseConv(Operation):
         """(kh, kw, channels, filters per channel); a grouped Conv2D's (kh, kw, 1, filters) is the same memory."""
         return self.kernel.value.reshape(self.window.kh, self.window.kw, self.x.hwc[2], -1)
 
-    def absorb_activation(self, activation):
-        if self.activation != "linear" or activation.kind not in CLAMPS:
-            return False
-        self.activation = activation.kind
-        take_over(self, activation)
-        return True
-
     def forward(self, b):
         x, y = b.buffer(self.x), b.buffer(self.y)
         self.step(b, "forward", lambda: [_depthwise.DepthwiseConv(
             x.tensor, self.weights, b.value(self.bias), y.tensor, *self.sizes, *CLAMPS[self.activation])], [x], [y])
 
     def backward(self, b):
-        dy, x, y = b.grad(self.y), b.buffer(self.x), b.buffer(self.y)
-        if self.activation != "linear":
-            dz = b.scratch(self.y.shape)
-            self.step(b, "mask", lambda: [_eltwise.ActivationGrad(
-                self.activation, dy.tensor, None, y.tensor, dz.tensor)],
-                      [dy, y], [dz])
-        else:
-            dz = dy
+        x, dz = b.buffer(self.x), self.unclamped_gradient(b)
         if any(v.trainable for v in self.variables):
             parts = b.partial_gradients(self.kernel, self.bias)
 

@@ -5,22 +5,7 @@ from __future__ import annotations
 from fastcnn.geometry import Conv as ConvSizes
 from fastcnn.kernels import _eltwise
 from fastcnn.kernels import conv as passes
-from fastcnn.plan.operations import CLAMPS, NO_HALO, Operation, forward_halo, input_grad_halo, take_over
-
-
-class Clamped(Operation):
-    """An operation that can take over a following ReLU: `activation` is its name."""
-
-    activation = "linear"
-    pool = None
-
-    def absorb_activation(self, activation: Operation) -> bool:
-        """Take over a following clamp, if nothing else reads the unclamped values."""
-        if self.activation != "linear" or activation.kind not in CLAMPS:
-            return False
-        self.activation = activation.kind
-        take_over(self, activation)
-        return True
+from fastcnn.plan.operations import CLAMPS, NO_HALO, Clamped, forward_halo, input_grad_halo
 
 
 class ConvTranspose(Clamped):
@@ -53,23 +38,13 @@ class ConvTranspose(Clamped):
                                   clamp=CLAMPS[self.activation])], [x], [y], weight_bytes=self.weight_bytes)
 
     def backward(self, b):
-        conv, dz = self.sizes(b.n), self.mask(b)
+        conv, dz = self.sizes(b.n), self.unclamped_gradient(b)
         if self.kernel.trainable:
             self.weight_grad(b, conv, dz)
         if self.bias is not None and self.bias.trainable:
             self.bias_grad(b, dz)
         if b.wants_gradient(self.x):
             self.input_grad(b, conv, dz)
-
-    def mask(self, b):
-        """The gradient with respect to the unclamped result, with the halo that the input gradient reads."""
-        dy, y = b.grad(self.y), b.buffer(self.y)
-        if self.activation == "linear":
-            return dy
-        dz = b.scratch(self.y.shape, self.grad_halo(b))
-        self.step(b, "mask", lambda: [_eltwise.ActivationGrad(
-            self.activation, dy.tensor, None, y.tensor, dz.tensor)], [dy, y], [dz])
-        return dz
 
     def grad_halo(self, b):
         return forward_halo(self._sizes.window) if b.wants_gradient(self.x) else NO_HALO

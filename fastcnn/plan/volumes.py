@@ -14,8 +14,7 @@ from fastcnn.kernels._op import Op, Tensor
 from fastcnn.kernels._series import Series
 from fastcnn.kernels.conv import LARGE_WEIGHTS, weight_bytes
 from fastcnn.kernels.conv3d import Fold
-from fastcnn.plan.operations import CLAMPS, NO_HALO, Operation, forward_halo, input_grad_halo
-from fastcnn.plan.transposed import Clamped
+from fastcnn.plan.operations import CLAMPS, NO_HALO, Clamped, Operation, forward_halo, input_grad_halo
 
 if TYPE_CHECKING:
     from fastcnn.plan.builder import Buffer, Builder
@@ -94,13 +93,13 @@ class Conv3D(Clamped):
 
     def backward(self, b):
         conv, fold = self.sizes(b.n), self.dz_fold(b)
-        dz = self.masked(b, fold)
+        dz = self.folded_gradient(b, fold)
         if any(v.trainable for v in self.variables):
             self.weight_grad(b, conv, dz, fold)
         if b.wants_gradient(self.x):
             self.input_grad(b, conv, dz, fold)
 
-    def masked(self, b, fold: Fold) -> Buffer:
+    def folded_gradient(self, b, fold: Fold) -> Buffer:
         """The gradient with respect to the unclamped result, folded."""
         dy, y = b.grad(self.y), b.buffer(self.y)
         if self.activation == "linear":
