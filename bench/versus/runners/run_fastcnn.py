@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fastcnn
-from bench.versus import nets
 from bench.versus.runners import EPSILON, LEARNING_RATE
+from bench.versus.runners.keras_words import make_layer
 from fastcnn import layers as L
 from fastcnn.data import Dataset
 
@@ -50,36 +50,10 @@ def compile_model(model):
 
 def build(net, weights, algorithm):
     def apply(k, layer, *inputs):
-        made = make_layer(layer, algorithm)
+        made = make_layer(L, layer, getattr(layer, "padding", 0), algorithm=algorithm)
         y = made(inputs if len(inputs) > 1 else inputs[0])
         made.set_weights(weights[k])
         return y
 
     image = fastcnn.Input(net.input_shape)
     return fastcnn.Model(image, net.evaluate(image, apply))
-
-
-def make_layer(layer, algorithm):
-    match layer:
-        case nets.Conv(filters, kernel, strides, padding, bias):
-            return L.Conv2D(filters, kernel, strides, padding, use_bias=bias, algorithm=algorithm)
-        case nets.DepthwiseConv(kernel, strides, padding):
-            return L.DepthwiseConv2D(kernel, strides, padding, use_bias=False)
-        case nets.Dense(units):
-            return L.Dense(units)
-        case nets.BatchNorm():
-            return L.BatchNormalization(momentum=nets.MOMENTUM, epsilon=nets.BATCH_NORM_EPSILON)
-        case nets.Relu():
-            return L.ReLU()
-        case nets.MaxPool(kernel, strides):
-            return L.MaxPooling2D(kernel, strides)
-        case nets.GlobalAvgPool():
-            return L.GlobalAveragePooling2D()
-        case nets.Flatten():
-            return L.Flatten()
-        case nets.UpSample(size):
-            return L.UpSampling2D(size)
-        case nets.Add():
-            return L.Add()
-        case nets.Concat():
-            return L.Concatenate()

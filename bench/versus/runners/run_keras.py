@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers as L
 
-from bench.versus import nets
 from bench.versus.runners import EPSILON, LEARNING_RATE
+from bench.versus.runners.keras_words import make_layer
 
 
 class Keras:
@@ -101,10 +101,11 @@ class TensorFlow(Keras):
 
 def build(net, weights):
     def apply(k, layer, *inputs):
-        padding = getattr(layer, "padding", 0)
-        if padding and not is_same(layer):
-            inputs = [L.ZeroPadding2D(padding)(x) for x in inputs]
-        made = make_layer(layer)
+        zeros = getattr(layer, "padding", 0)
+        same = zeros and is_same(layer)
+        if zeros and not same:
+            inputs = [L.ZeroPadding2D(zeros)(x) for x in inputs]
+        made = make_layer(L, layer, "same" if same else "valid")
         y = made(list(inputs) if len(inputs) > 1 else inputs[0])
         made.set_weights(weights[k])
         return y
@@ -116,31 +117,3 @@ def build(net, weights):
 def is_same(layer):
     """Whether Keras's 'same' means the zeros that the layer wants."""
     return layer.strides == 1 and 2 * layer.padding == layer.kernel - 1
-
-
-def make_layer(layer):
-    match layer:
-        case nets.Conv(filters, kernel, strides, bias=bias):
-            padding = "same" if is_same(layer) else "valid"
-            return L.Conv2D(filters, kernel, strides, padding, use_bias=bias)
-        case nets.DepthwiseConv(kernel, strides):
-            padding = "same" if is_same(layer) else "valid"
-            return L.DepthwiseConv2D(kernel, strides, padding, use_bias=False)
-        case nets.Dense(units):
-            return L.Dense(units)
-        case nets.BatchNorm():
-            return L.BatchNormalization(momentum=nets.MOMENTUM, epsilon=nets.BATCH_NORM_EPSILON)
-        case nets.Relu():
-            return L.ReLU()
-        case nets.MaxPool(kernel, strides):
-            return L.MaxPooling2D(kernel, strides)
-        case nets.GlobalAvgPool():
-            return L.GlobalAveragePooling2D()
-        case nets.Flatten():
-            return L.Flatten()
-        case nets.UpSample(size):
-            return L.UpSampling2D(size)
-        case nets.Add():
-            return L.Add()
-        case nets.Concat():
-            return L.Concatenate()
