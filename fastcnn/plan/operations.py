@@ -88,6 +88,22 @@ class Operation:
                layer=self.layer, **options)
 
 
+class Linear(Operation):
+    """An operation that is linear in x, up to a constant: its gradient needs neither x nor y.
+
+    `driver(x, y)` and `grad_driver(dy, dx)` make the ops that write y and dx.
+    """
+
+    def forward(self, b: Builder) -> None:
+        x, y = b.buffer(self.x), b.buffer(self.y)
+        self.step(b, "forward", lambda: [self.driver(x.tensor, y.tensor)], [x], [y])
+
+    def backward(self, b: Builder) -> None:
+        dy = b.grad(self.y)
+        with b.gradient_of(self.x) as dx:
+            self.step(b, "backward", lambda: [self.grad_driver(dy.tensor, dx.tensor)], [dy], [dx])
+
+
 class Clamped(Operation):
     """An operation that can do a following ReLU in its own pass: `activation` is the name of that clamp."""
 
@@ -386,7 +402,7 @@ class MaxPool(Operation):
                       [dy, arg], [dx])
 
 
-class AvgPool(Operation):
+class AvgPool(Linear):
     """Average pooling."""
 
     name = "avg_pool"
@@ -395,14 +411,11 @@ class AvgPool(Operation):
         super().__init__([x], like(x, window.oh, window.ow, x.hwc[2]), layer)
         self.sizes = (window.kh, window.kw), (window.sh, window.sw), window.pads
 
-    def forward(self, b):
-        x, y = b.buffer(self.x), b.buffer(self.y)
-        self.step(b, "forward", lambda: [_pool.AvgPool(x.tensor, y.tensor, *self.sizes)], [x], [y])
+    def driver(self, x, y):
+        return _pool.AvgPool(x, y, *self.sizes)
 
-    def backward(self, b):
-        dy = b.grad(self.y)
-        with b.gradient_of(self.x) as dx:
-            self.step(b, "backward", lambda: [_pool.AvgPoolGrad(dy.tensor, dx.tensor, *self.sizes)], [dy], [dx])
+    def grad_driver(self, dy, dx):
+        return _pool.AvgPoolGrad(dy, dx, *self.sizes)
 
 
 class GlobalPool(Operation):
@@ -500,7 +513,7 @@ class Dropout(Operation):
                       [dy], [dx])
 
 
-class Affine(Operation):
+class Affine(Linear):
     """y = x * scale + offset with two numbers."""
 
     name = "affine"
@@ -509,17 +522,14 @@ class Affine(Operation):
         super().__init__([x], x.shape, layer)
         self.scale, self.offset = scale, offset
 
-    def forward(self, b):
-        x, y = b.buffer(self.x), b.buffer(self.y)
-        self.step(b, "forward", lambda: [_eltwise.Rescale(x.tensor, y.tensor, self.scale, self.offset)], [x], [y])
+    def driver(self, x, y):
+        return _eltwise.Rescale(x, y, self.scale, self.offset)
 
-    def backward(self, b):
-        dy = b.grad(self.y)
-        with b.gradient_of(self.x) as dx:
-            self.step(b, "backward", lambda: [_eltwise.Rescale(dy.tensor, dx.tensor, self.scale, 0.0)], [dy], [dx])
+    def grad_driver(self, dy, dx):
+        return _eltwise.Rescale(dy, dx, self.scale, 0.0)
 
 
-class Pad(Operation):
+class Pad(Linear):
     """Zeros around an image."""
 
     name = "pad"
@@ -529,14 +539,11 @@ class Pad(Operation):
         h, w, c = x.hwc
         super().__init__([x], like(x, h + top + bottom, w + left + right, c), layer)
 
-    def forward(self, b):
-        x, y = b.buffer(self.x), b.buffer(self.y)
-        self.step(b, "forward", lambda: [_eltwise.ZeroPad(x.tensor, y.tensor, self.pads)], [x], [y])
+    def driver(self, x, y):
+        return _eltwise.ZeroPad(x, y, self.pads)
 
-    def backward(self, b):
-        dy = b.grad(self.y)
-        with b.gradient_of(self.x) as dx:
-            self.step(b, "backward", lambda: [_eltwise.Crop(dy.tensor, dx.tensor, self.pads)], [dy], [dx])
+    def grad_driver(self, dy, dx):
+        return _eltwise.Crop(dy, dx, self.pads)
 
 
 class Reshape(Operation):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastcnn.kernels import _eltwise, _resize
-from fastcnn.plan.operations import Operation, Value
+from fastcnn.plan.operations import Linear, Value
 
 
-class Upsample(Operation):
+class Upsample(Linear):
     """Images `size` (rows, columns) times larger, by repeated or interpolated pixels."""
 
     name = "upsample"
@@ -18,17 +18,14 @@ class Upsample(Operation):
         super().__init__([x], (h * size[0], w * size[1], c), layer)
         self.words = size, interpolation
 
-    def forward(self, b):
-        x, y = b.buffer(self.x), b.buffer(self.y)
-        self.step(b, "forward", lambda: [_resize.Upsample(x.tensor, y.tensor, *self.words)], [x], [y])
+    def driver(self, x, y):
+        return _resize.Upsample(x, y, *self.words)
 
-    def backward(self, b):
-        dy = b.grad(self.y)
-        with b.gradient_of(self.x) as dx:
-            self.step(b, "backward", lambda: [_resize.UpsampleGrad(dy.tensor, dx.tensor, *self.words)], [dy], [dx])
+    def grad_driver(self, dy, dx):
+        return _resize.UpsampleGrad(dy, dx, *self.words)
 
 
-class Crop(Operation):
+class Crop(Linear):
     """An image without some pixels at its borders."""
 
     name = "crop"
@@ -38,17 +35,14 @@ class Crop(Operation):
         h, w, c = x.hwc
         super().__init__([x], (h - top - bottom, w - left - right, c), layer)
 
-    def forward(self, b):
-        x, y = b.buffer(self.x), b.buffer(self.y)
-        self.step(b, "forward", lambda: [_eltwise.Crop(x.tensor, y.tensor, self.pads)], [x], [y])
+    def driver(self, x, y):
+        return _eltwise.Crop(x, y, self.pads)
 
-    def backward(self, b):
-        dy = b.grad(self.y)
-        with b.gradient_of(self.x) as dx:
-            self.step(b, "backward", lambda: [_eltwise.ZeroPad(dy.tensor, dx.tensor, self.pads)], [dy], [dx])
+    def grad_driver(self, dy, dx):
+        return _eltwise.ZeroPad(dy, dx, self.pads)
 
 
-class Permute(Operation):
+class Permute(Linear):
     """Axes in another order; `order` counts (rows, columns, channels) from 0."""
 
     name = "permute"
@@ -57,12 +51,8 @@ class Permute(Operation):
         super().__init__([x], shape, layer)
         self.order = tuple(order)
 
-    def forward(self, b):
-        x, y = b.buffer(self.x), b.buffer(self.y)
-        self.step(b, "forward", lambda: [_resize.Permute(x.tensor, y.tensor, self.order)], [x], [y])
+    def driver(self, x, y):
+        return _resize.Permute(x, y, self.order)
 
-    def backward(self, b):
-        dy = b.grad(self.y)
-        back = [self.order.index(axis) for axis in range(3)]
-        with b.gradient_of(self.x) as dx:
-            self.step(b, "backward", lambda: [_resize.Permute(dy.tensor, dx.tensor, back)], [dy], [dx])
+    def grad_driver(self, dy, dx):
+        return _resize.Permute(dy, dx, [self.order.index(axis) for axis in range(3)])
