@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from fastcnn.kernels._op import Tensor
 
 EPS32 = float(np.finfo(np.float32).eps)
 TINY32 = float(np.finfo(np.float32).tiny)
@@ -120,7 +124,57 @@ def guarded(
     return array, check
 
 
+class Framed:
+    """A tensor inside a larger array of NaN: a halo, and guard bands around all images.
+
+    It holds `values`, or NaN, in pixels of `shape` (n, h, w, c).
+    """
+
+    def __init__(self, shape: Sequence[int], values: ArrayLike = np.nan, halo: Any = ((1, 2), (2, 1))):
+        n, h, w, c = shape
+        (top, bottom), (left, right) = halo
+        pixels = (n + 2, top + h + bottom, left + w + right, c)
+        inside = np.s_[1 : n + 1, top : top + h, left : left + w]
+        self.buffer = np.full(pixels, np.nan, np.float32)
+        self.outside = np.ones(pixels, bool)
+        self.outside[inside] = False
+        self.view = self.buffer[inside]
+        self.view[...] = values
+        self.tensor = Tensor(tuple(shape), self.view, halo)
+
+    def result(self) -> NDArray[np.float32]:
+        """A copy of the values, once nothing around them was touched."""
+        if not np.isnan(self.buffer[self.outside]).all():
+            raise AssertionError("written outside the tensor")
+        return self.view.copy()
+
+
 def poison(array: NDArray[Any]) -> NDArray[Any]:
     """Fills an array in place with garbage, NaN or the least integer, and returns it."""
     array[...] = np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).min
     return array
+
+
+def bits(model: Any) -> bytes:
+    """All weights of a model."""
+    return b"".join(w.tobytes() for w in model.get_weights())
+
+
+def assert_allocates_nothing(plan: Any, runs: int = 100) -> None:
+    """Runs of a plan, as in steady training, make a few Python numbers and nothing else."""
+    plan.run()
+    kept, peak = traced(plan.run, runs)
+    assert kept < 3000 and peak < 5000
+
+
+def traced(call: Callable[[], Any], times: int) -> tuple[int, int]:
+    """(bytes kept, most bytes in use at once) by so many calls."""
+    tracemalloc.start()
+    try:
+        for _ in range(times):
+            call()
+        _, peak = tracemalloc.get_traced_memory()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0], peak
+    finally:
+        tracemalloc.stop()

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
-from fastcnn import arrays
+from fastcnn import arrays, random
 from fastcnn.kernels import _cpu
 from fastcnn.plan import plan
 from tests.check import poison
@@ -40,6 +40,31 @@ def threads(request):
     _cpu.set_num_threads(request.param)
     yield request.param
     _cpu.set_num_threads(usual)
+
+
+@pytest.fixture
+def machine(isa, threads):
+    """Each instruction set on one, two and three threads."""
+    return isa, threads
+
+
+@pytest.fixture
+def usual_threads():
+    """After the test, the number of threads that was set before it."""
+    usual = _cpu.get_num_threads()
+    yield
+    _cpu.set_num_threads(usual)
+
+
+@pytest.fixture
+def two_threads(usual_threads):
+    _cpu.set_num_threads(2)
+
+
+@pytest.fixture
+def same_start(usual_threads):
+    """Every test draws the same weights, whatever ran before it."""
+    random.seed(0)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from fastcnn import reference
 from fastcnn.kernels import _augment, _cpu
 from fastcnn.kernels._executor import Program, Stage, run_op
 from fastcnn.kernels._op import Tensor
-from tests.check import assert_close, assert_same, guarded, small_ints
-from tests.test_kernels_eltwise import Framed, philox4x32
+from tests.check import Framed, assert_close, assert_same, guarded, small_ints
+from tests.philox import philox4x32
 
 STATE = np.array([0x9E3779B97F4A7C15, 2**32 + 5], np.uint64)
 FILLS = tuple(_augment.FILL_MODES)
@@ -40,8 +40,7 @@ def draws(images, stream, seed=int(STATE[0]), step=int(STATE[1])):
 
 def sampled(x, size, make):
     """What the op `make(x, y)` writes into a poisoned, framed y of another size."""
-    fx = Framed(x)
-    fy = Framed(np.full((len(x), *size, x.shape[3]), np.nan, np.float32))
+    fx, fy = Framed(x.shape, x), Framed((len(x), *size, x.shape[3]))
     run_op(make(fx.tensor, fy.tensor))
     return fy.result()
 

@@ -100,14 +100,6 @@ def test_a_weight_added_or_replaced_is_seen():
     assert len(model._store.variables) == 3
 
 
-@pytest.fixture
-def two_threads():
-    before = fc.get_num_threads()
-    fc.set_num_threads(2)
-    yield
-    fc.set_num_threads(before)
-
-
 def test_small_plans_stay_on_one_thread(model, monkeypatch, two_threads):
     both = model(X[:3])
     assert model._plan("predict", 3).program.threads == 2

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.check import EPS32, assert_close, assert_same, guarded, poison, small_ints
+from tests.check import (
+    EPS32,
+    Framed,
+    assert_allocates_nothing,
+    assert_close,
+    assert_same,
+    guarded,
+    poison,
+    small_ints,
+)
 
 WANT = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 
@@ -176,3 +185,23 @@ def test_poison_fills_in_place() -> None:
     assert (poison(np.zeros(3, np.int64)) == np.iinfo(np.int64).min).all()
     with pytest.raises(ValueError, match="read-only"):
         poison(np.broadcast_to(np.float32(0), (2, 2)))
+
+
+def test_framed_notices_a_stray_write() -> None:
+    framed = Framed((1, 2, 2, 3), 0)
+    assert_same(framed.result(), np.zeros((1, 2, 2, 3), np.float32))
+    framed.buffer[1, 0, 0, 0] = 0
+    with pytest.raises(AssertionError, match="outside"):
+        framed.result()
+
+
+def test_steady_plans_may_not_allocate() -> None:
+    class Hoarder:
+        def __init__(self) -> None:
+            self.kept: list[bytes] = []
+
+        def run(self) -> None:
+            self.kept.append(bytes(100))
+
+    with pytest.raises(AssertionError):
+        assert_allocates_nothing(Hoarder())

@@ -19,11 +19,7 @@ ROOT = Path(fastcnn.__file__).parents[1]  # from where `python -m fastcnn` finds
 LAST_LINE = re.compile(r"Test accuracy: (0\.\d{4})   Time: \d+\.\d s")
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    before = _cpu.get_num_threads()
-    yield
-    _cpu.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("usual_threads")
 
 
 @pytest.fixture

@@ -97,14 +97,6 @@ def assert_same_bits(calls, got, want):
         assert a == b, f"{name} {words} differs"
 
 
-@pytest.fixture
-def two_threads():
-    usual = _cpu.get_num_threads()
-    _cpu.set_num_threads(2)
-    yield
-    _cpu.set_num_threads(usual)
-
-
 def test_calls_name_every_op(calls):
     assert {name for name, _, _ in calls} == set(ops.__all__)
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from fastcnn import reference
-from fastcnn.kernels import _cpu, _eltwise
+from fastcnn.kernels import _eltwise
 from fastcnn.kernels._executor import Program, Stage, run_op
 from fastcnn.kernels._op import Tensor
-from tests.check import EPS32, TINY32, assert_close, assert_same, guarded, small_ints
+from fastcnn.ops._engine import tensor
+from tests.check import EPS32, TINY32, Framed, assert_close, assert_same, guarded, small_ints
+from tests.philox import philox4x32
 
 CHANNELS = (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33)
 HALO = ((1, 2), (2, 1))
@@ -17,57 +19,8 @@ PADS = ((1, 0), (2, 3))
 SQRT_2_OVER_PI = np.sqrt(2 / np.pi)
 
 
-def on_machine(isa, threads):
-    before = _cpu.isa(), _cpu.get_num_threads()
-    _cpu.select_isa(isa)
-    _cpu.set_num_threads(threads)
-    yield isa, threads
-    _cpu.select_isa(before[0])
-    _cpu.set_num_threads(before[1])
-
-
-@pytest.fixture(params=_cpu.isas())
-def isa(request):
-    """Each usable instruction set, for what has one item of work."""
-    yield from on_machine(request.param, 1)
-
-
-@pytest.fixture(params=[(isa, threads) for isa in _cpu.isas() for threads in (1, 2, 3)], ids=str)
-def machine(request):
-    """Each usable instruction set on 1, 2 and 3 threads."""
-    yield from on_machine(*request.param)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(20)
-
-
-class Framed:
-    """A tensor inside a larger array of NaN: a halo, and guard bands around all images."""
-
-    def __init__(self, values, halo=HALO):
-        n, h, w, c = values.shape
-        (top, bottom), (left, right) = halo
-        self.buffer = np.full((n + 2, top + h + bottom, left + w + right, c), np.nan, np.float32)
-        self.at = np.s_[1 : n + 1, top : top + h, left : left + w]
-        self.buffer[self.at] = values
-        self.tensor = Tensor(values.shape, self.buffer[self.at], halo)
-
-    def result(self):
-        """The values, once nothing around them was touched."""
-        values = self.buffer[self.at].copy()
-        self.buffer[self.at] = np.nan
-        assert np.isnan(self.buffer).all(), "written outside the tensor"
-        return values
-
-
 def empty_like(x):
-    return Framed(np.full(x.shape, np.nan, np.float32))
-
-
-def dense(x):
-    return Tensor(x.shape, x)
+    return Framed(x.shape)
 
 
 def images(rng, c, n=3, h=4, w=5):
@@ -104,14 +57,14 @@ def slope(kind, x):
 
 def activate(kind, x, param=None):
     y, check = guarded(x.shape)
-    run_op(_eltwise.Activation(kind, dense(x), dense(y), param))
+    run_op(_eltwise.Activation(kind, tensor(x), tensor(y), param))
     check()
     return y
 
 
 def activate_grad(kind, dy, x, y, param=None):
     dx, check = guarded(x.shape)
-    run_op(_eltwise.ActivationGrad(kind, dense(dy), dense(x), dense(y), dense(dx), param))
+    run_op(_eltwise.ActivationGrad(kind, tensor(dy), tensor(x), tensor(y), tensor(dx), param))
     check()
     return dx
 
@@ -161,7 +114,7 @@ def test_activation_of_every_size_in_place_and_with_halo(isa, kind, rng):
         x, dy = images(rng, c), images(rng, c)
         y = activate(kind, x)
         dx = activate_grad(kind, dy, x, y)
-        fx, fy, fdy = Framed(x), Framed(y), Framed(dy)
+        fx, fy, fdy = Framed(x.shape, x), Framed(y.shape, y), Framed(dy.shape, dy)
         run_op(_eltwise.ActivationGrad(kind, fdy.tensor, fx.tensor, fy.tensor, fdy.tensor))
         run_op(_eltwise.Activation(kind, fx.tensor, fx.tensor))
         assert_same(fx.result(), y)
@@ -209,8 +162,8 @@ def test_activation_parameter(isa, kind):
 def test_gradient_reads_only_what_it_needs(isa):
     x = np.ones((2, 9), np.float32)
     for kind in KINDS:
-        saved = {"x": dense(x), "y": None} if _eltwise.grad_needs(kind) == "x" else {"x": None, "y": dense(x)}
-        run_op(_eltwise.ActivationGrad(kind, dense(x), dx=dense(x.copy()), **saved))
+        saved = {"x": tensor(x), "y": None} if _eltwise.grad_needs(kind) == "x" else {"x": None, "y": tensor(x)}
+        run_op(_eltwise.ActivationGrad(kind, tensor(x), dx=tensor(x.copy()), **saved))
     assert {kind for kind in KINDS if _eltwise.grad_needs(kind) == "x"} == {
         "gelu", "gelu_tanh", "silu", "swish", "mish", "softsign", "hard_swish"}
 
@@ -227,7 +180,7 @@ def test_local_tensor_between_two_ops(machine, rng):
     x = small_ints(rng, (7, 3, 2, 5))
     y, check = guarded(x.shape)
     between = Tensor(x.shape, None, HALO, offset=64)
-    stage = Stage([_eltwise.Activation("relu", dense(x), between), _eltwise.Rescale(between, dense(y), 2, 1)],
+    stage = Stage([_eltwise.Activation("relu", tensor(x), between), _eltwise.Rescale(between, tensor(y), 2, 1)],
                   len(x), 4, 3)
     Program([stage], local=64 + 3 * 6 * 5 * 5 * 4).run()
     check()
@@ -242,14 +195,14 @@ def test_softmax(machine, log, rng):
     name = "log_softmax" if log else "softmax"
     for c in (*CHANNELS, 100, 257):
         x, dy = (5 * images(rng, c)).astype(np.float32), images(rng, c)
-        fx, fy, fdy, fdx = Framed(x), empty_like(x), Framed(dy), empty_like(x)
+        fx, fy, fdy, fdx = Framed(x.shape, x), empty_like(x), Framed(dy.shape, dy), empty_like(x)
         run_op(_eltwise.Softmax(fx.tensor, fy.tensor, log))
         run_op(_eltwise.SoftmaxGrad(fdy.tensor, fy.tensor, fdx.tensor, log))
         y, dx = fy.result(), fdx.result()
         assert_close(y, reference.activation(x, name), c, 8 if log else 4)
         assert_close(dx, reference.activation_grad(dy, x, name), c)
         run_op(_eltwise.Softmax(fx.tensor, fx.tensor, log))  # in place, as is the gradient
-        fy = Framed(y)
+        fy = Framed(y.shape, y)
         run_op(_eltwise.SoftmaxGrad(fdy.tensor, fy.tensor, fdy.tensor, log))
         assert_same(fx.result(), y)
         assert_same(fdy.result(), dx)
@@ -266,7 +219,7 @@ def test_softmax_of_huge_and_special_values(isa, log):
         x[4, -1] = np.inf
         x[5] = -np.inf
         y = np.full_like(x, np.nan)
-        run_op(_eltwise.Softmax(dense(x), dense(y), log))
+        run_op(_eltwise.Softmax(tensor(x), tensor(y), log))
         with np.errstate(divide="ignore"):
             want = reference.log_softmax(x[:3]) if log else reference.softmax(x[:3])
             assert_close(y[:3], want, c)
@@ -279,7 +232,7 @@ def test_softmax_of_huge_and_special_values(isa, log):
 def test_sum_scale_and_copy_are_exact(machine, rng):
     for c in CHANNELS:
         a, b = small_ints(rng, (3, 4, 5, c)), small_ints(rng, (3, 4, 5, c))
-        fa, fb, fy = Framed(a), Framed(b), empty_like(a)
+        fa, fb, fy = Framed(a.shape, a), Framed(b.shape, b), empty_like(a)
         run_op(_eltwise.AddTensors(fy.tensor, fa.tensor, fb.tensor))
         assert_same(fy.result(), a + b)
         fy = empty_like(a)
@@ -288,11 +241,11 @@ def test_sum_scale_and_copy_are_exact(machine, rng):
         run_op(_eltwise.AddTensors(fa.tensor, fa.tensor, fb.tensor))
         assert_same(fa.result(), a + b)
         y, check = guarded(b.shape)
-        run_op(_eltwise.Copy(fb.tensor, dense(y)))  # out of a halo, and back into one
+        run_op(_eltwise.Copy(fb.tensor, tensor(y)))  # out of a halo, and back into one
         check()
         assert_same(y, b)
         fy = empty_like(a)
-        run_op(_eltwise.Copy(dense(y), fy.tensor))
+        run_op(_eltwise.Copy(tensor(y), fy.tensor))
         assert_same(fy.result(), b)
 
 
@@ -302,7 +255,7 @@ def test_pad_and_crop_are_adjoint(machine, pads, rng):
         x = small_ints(rng, (3, 4, 5, c))
         padded = np.pad(x, ((0, 0), *pads, (0, 0)))
         dy = small_ints(rng, padded.shape)
-        fx, fy, fdy, fdx = Framed(x), empty_like(padded), Framed(dy), empty_like(x)
+        fx, fy, fdy, fdx = Framed(x.shape, x), empty_like(padded), Framed(dy.shape, dy), empty_like(x)
         run_op(_eltwise.ZeroPad(fx.tensor, fy.tensor, pads))
         run_op(_eltwise.Crop(fdy.tensor, fdx.tensor, pads))
         y, dx = fy.result(), fdx.result()
@@ -314,7 +267,7 @@ def test_pad_and_crop_are_adjoint(machine, pads, rng):
 
 
 def bias_grad(dy, parts, group, chunk=None):
-    framed = Framed(dy)
+    framed = Framed(dy.shape, dy)
     op = _eltwise.BiasGrad(framed.tensor, parts)
     Program([Stage([op], op.items, group, chunk)]).run()
     assert_same(framed.result(), dy)
@@ -333,7 +286,7 @@ def test_bias_gradient_is_exact(machine, rng):
 def test_bias_gradient_of_dense_rows(machine, rng):
     dy = small_ints(rng, (9, 33))
     parts, check = guarded((1, 33))
-    op = _eltwise.BiasGrad(dense(dy), parts)
+    op = _eltwise.BiasGrad(tensor(dy), parts)
     Program([Stage([op], 9, 9, 2)]).run()
     check()
     assert_same(parts[0], dy.sum(0))
@@ -368,18 +321,6 @@ def test_reduce_adds_in_order(machine, rng):
 # ---- dropout ----
 
 
-def philox4x32(counter, key):
-    """Philox4x32-10 (Salmon et al., 2011): counter (..., 4) and key (2,), uint64 that hold 32-bit words."""
-    c0, c1, c2, c3 = (np.asarray(counter[..., i], np.uint64) for i in range(4))
-    k0, k1 = (np.uint64(k) for k in key)
-    low, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
-    for _ in range(10):
-        p0, p1 = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
-        c0, c1, c2, c3 = (p1 >> shift) ^ c1 ^ k0, p1 & low, (p0 >> shift) ^ c3 ^ k1, p0 & low
-        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & low, (k1 + np.uint64(0xBB67AE85)) & low
-    return np.stack([c0, c1, c2, c3], -1)
-
-
 @pytest.mark.parametrize("counter, key, want", [
     ([0] * 4, [0] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
     ([0xFFFFFFFF] * 4, [0xFFFFFFFF] * 2, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
@@ -409,7 +350,7 @@ STATE = np.array([0x9E3779B97F4A7C15, 2**32 + 5], np.uint64)
 @pytest.mark.parametrize("shape", [(3, 4, 5, c) for c in CHANNELS] + [(2, 9, 13, 33)], ids=str)
 def test_dropout_is_the_counted_mask(machine, shape, rng):
     x = rng.integers(1, 9, shape).astype(np.float32)
-    fx, fy, fdx = Framed(x), empty_like(x), empty_like(x)
+    fx, fy, fdx = Framed(x.shape, x), empty_like(x), empty_like(x)
     run_op(_eltwise.Dropout(fx.tensor, fy.tensor, 0.75, STATE, 7))
     run_op(_eltwise.DropoutGrad(fx.tensor, fdx.tensor, 0.75, STATE, 7))
     y = fy.result()
@@ -419,7 +360,7 @@ def test_dropout_is_the_counted_mask(machine, shape, rng):
 
 def dropped(x, rate, state, stream, spatial=False, group=1, chunk=None):
     y, check = guarded(x.shape)
-    op = _eltwise.Dropout(dense(x), dense(y), rate, state, stream, spatial)
+    op = _eltwise.Dropout(tensor(x), tensor(y), rate, state, stream, spatial)
     Program([Stage([op], op.items, group, chunk)]).run()
     check()
     return y
@@ -439,7 +380,7 @@ def test_dropout_depends_on_its_counters_alone(machine):
 def test_dropout_reads_the_step_at_every_run(isa):
     x, y = np.ones((1, 500), np.float32), np.empty((1, 500), np.float32)
     state = STATE.copy()
-    op = _eltwise.Dropout(dense(x), dense(y), 0.5, state, 0)
+    op = _eltwise.Dropout(tensor(x), tensor(y), 0.5, state, 0)
     for step in (1, 2, 1):
         state[1] = step
         run_op(op)
@@ -465,7 +406,7 @@ def test_spatial_dropout_drops_whole_channels(machine):
 
 
 def t(*shape):
-    return dense(np.zeros(shape, np.float32))
+    return tensor(np.zeros(shape, np.float32))
 
 
 @pytest.mark.parametrize("make, message", [
@@ -511,6 +452,6 @@ def test_read_only_output_is_refused():
 
 def test_no_images(machine):
     x = np.zeros((0, 2, 2, 3), np.float32)
-    for op in (_eltwise.Activation("relu", dense(x), dense(x)), _eltwise.Softmax(dense(x), dense(x)),
-               _eltwise.Dropout(dense(x), dense(x), 0.5, STATE, 0)):
+    for op in (_eltwise.Activation("relu", tensor(x), tensor(x)), _eltwise.Softmax(tensor(x), tensor(x)),
+               _eltwise.Dropout(tensor(x), tensor(x), 0.5, STATE, 0)):
         run_op(op)

@@ -6,32 +6,13 @@ import numpy as np
 import pytest
 
 from fastcnn import reference
-from fastcnn.kernels import _cpu, _loss
+from fastcnn.kernels import _loss
 from fastcnn.kernels._executor import Program, Stage, run_op
 from fastcnn.kernels._op import Tensor
+from fastcnn.ops._engine import tensor
 from tests.check import assert_close, assert_same, guarded, small_ints
 
 COLUMNS = (1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 100)
-
-
-@pytest.fixture(params=[(isa, threads) for isa in _cpu.isas() for threads in (1, 2, 3)], ids=str)
-def machine(request):
-    """Each usable instruction set on 1, 2 and 3 threads."""
-    isa, threads = _cpu.isa(), _cpu.get_num_threads()
-    _cpu.select_isa(request.param[0])
-    _cpu.set_num_threads(request.param[1])
-    yield request.param
-    _cpu.select_isa(isa)
-    _cpu.set_num_threads(threads)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(10)
-
-
-def tensor(x):
-    return Tensor(x.shape, x)
 
 
 class Result:

@@ -11,8 +11,7 @@ from fastcnn import reference
 from fastcnn.kernels import _norm
 from fastcnn.kernels._executor import Program, Stage, run_op
 from fastcnn.kernels._op import Tensor
-from tests.check import EPS32, assert_close, assert_same, guarded, small_ints
-from tests.test_kernels_pool import Framed, machine  # noqa: F401
+from tests.check import EPS32, Framed, assert_close, assert_same, guarded, small_ints
 
 CHANNELS = (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 80)
 SHAPES = [(3, 2, 4, c) for c in CHANNELS] + [
@@ -159,7 +158,7 @@ def test_batch_norm_grad(c, rng):
     run_op(_norm.BatchNormGrad(parts, scale, inverse, None, None, offset, slope))
 
 
-def test_the_same_bits_however_a_batch_is_walked(machine, rng):  # noqa: F811
+def test_the_same_bits_however_a_batch_is_walked(machine, rng):
     """Groups follow from shapes; chunks and threads must not matter."""
     x, dy = (rng.normal(size=(11, 6, 7, 35)).astype(np.float32) for _ in range(2))
     _, channels = channels_of(rng, 35, CLAMPS[1])
@@ -187,7 +186,7 @@ def test_rows_of_groups_beyond_the_array_are_left_out(rng):
 
 @pytest.mark.parametrize("c", [1, 5, 64, 130])
 @pytest.mark.parametrize("given", [True, False], ids=["affine", "bare"])
-def test_folded_weights(c, given, machine, rng):  # noqa: F811
+def test_folded_weights(c, given, machine, rng):
     w, b, gamma, beta, mean = (rng.normal(size=size).astype(np.float32) for size in ((3, 3, 2, c), c, c, c, c))
     variance = rng.random(c).astype(np.float32)
     if not given:
@@ -279,7 +278,7 @@ def close(got, want, reduction, scale=None):
     lambda dy, x, dx, *parts: _norm.GroupNormGrad(
         dy, x, dx, *parts, 3, np.ones(6, np.float32), np.zeros(6, np.float32), EPSILON),
 ], ids=["layer", "group"])  # fmt: skip
-def test_gradients_that_nobody_asked_for(make, machine, rng):  # noqa: F811
+def test_gradients_that_nobody_asked_for(make, machine, rng):
     """Any of dx, dgamma, dbeta may be None; the others keep their bits, on any number of threads."""
     dy, x = (Tensor(a.shape, a) for a in rng.normal(size=(2, 5, 3, 4, 6)).astype(np.float32))
 

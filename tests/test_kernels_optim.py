@@ -6,29 +6,13 @@ import numpy as np
 import pytest
 
 from fastcnn import reference
-from fastcnn.kernels import _cpu, _optim
+from fastcnn.kernels import _optim
 from fastcnn.kernels._executor import Program, Stage, run_op
 from tests.check import EPS32, assert_close, assert_same, guarded, small_ints
 
 SIZES = (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 8191, 8192, 8193)
 RATE, DECAY = 0.01, 0.004
 MOMENTUM, RHO, BETAS, EPSILON = 0.9, 0.8, (0.9, 0.999), 1e-7
-
-
-@pytest.fixture(params=[(isa, threads) for isa in _cpu.isas() for threads in (1, 2, 3)], ids=str)
-def machine(request):
-    """Each usable instruction set on 1, 2 and 3 threads."""
-    isa, threads = _cpu.isa(), _cpu.get_num_threads()
-    _cpu.select_isa(request.param[0])
-    _cpu.set_num_threads(request.param[1])
-    yield request.param
-    _cpu.select_isa(isa)
-    _cpu.set_num_threads(threads)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(30)
 
 
 # ---- the rules, one step in float64: slots are in the order of rules() ----

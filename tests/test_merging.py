@@ -12,8 +12,8 @@ from fastcnn import layers as L  # noqa: N812
 from fastcnn import reference
 from fastcnn.kernels import _merge
 from fastcnn.kernels._executor import Program, Stage, run_op
-from fastcnn.kernels._op import Tensor
-from tests.check import assert_same, guarded, poison, small_ints
+from fastcnn.ops._engine import tensor
+from tests.check import Framed, assert_same, guarded, poison, small_ints
 from tests.float64_graph import assert_numerical_gradients
 
 CHANNELS = (1, 3, 8, 15, 16, 17, 33)
@@ -22,20 +22,6 @@ KINDS = ("add", "multiply", "average", "maximum", "minimum")
 # Shapes (h, w, c) that broadcast to images of 4x5 pixels, by what they broadcast along.
 NARROW = {"none": (4, 5, None), "image": (1, 1, None), "channels": (4, 5, 1), "rows": (1, 5, None),
           "columns": (4, 1, None), "all": (1, 1, 1), "rows and channels": (1, 5, 1)}
-
-
-def framed(values, halo=HALO):
-    """A tensor within memory of NaN, as in a buffer with a halo."""
-    n, h, w, c = values.shape
-    (top, bottom), (left, right) = halo
-    memory = np.full((n, top + h + bottom, left + w + right, c), np.nan, np.float32)
-    view = memory[:, top : top + h, left : left + w]
-    view[...] = values
-    return Tensor(values.shape, view, halo), view, memory
-
-
-def dense(x):
-    return Tensor(x.shape, x)
 
 
 def draws(rng, count, c, shapes=((4, 5, None),)):
@@ -54,12 +40,12 @@ def test_merge_and_gradients(isa, threads, kind, rng):
             inputs = [x * 4 for x in (*inputs, inputs[0])[:4]]
             dy *= 4
         y, check = guarded((3, 4, 5, c))
-        run_op(_merge.Merge(kind, [dense(x) for x in inputs], dense(y)))
+        run_op(_merge.Merge(kind, [tensor(x) for x in inputs], tensor(y)))
         check()
         assert_same(y, reference.merge(kind, inputs))
         for index, want in enumerate(reference.merge_grad(kind, dy, inputs)):
             dx, check = guarded(dy.shape)
-            run_op(_merge.MergeGrad(kind, dense(dy), [dense(x) for x in inputs], dense(y), index, dense(dx)))
+            run_op(_merge.MergeGrad(kind, tensor(dy), [tensor(x) for x in inputs], tensor(y), index, tensor(dx)))
             check()
             assert_same(dx, want)
 
@@ -73,20 +59,18 @@ def test_broadcasting_between_halos(isa, kind, narrow, rng):
         if kind == "maximum":
             inputs[1] += 0.5  # no ties
         dy = small_ints(rng, (3, 4, 5, c))
-        tensors, ty, tdy = [framed(x)[0] for x in inputs], framed(dy * np.nan), framed(dy)
-        run_op(_merge.Merge(kind, tensors, ty[0]))
-        assert_same(ty[1], reference.merge(kind, inputs))
+        tensors, fy, fdy = [Framed(x.shape, x).tensor for x in inputs], Framed(dy.shape), Framed(dy.shape, dy)
+        run_op(_merge.Merge(kind, tensors, fy.tensor))
+        assert_same(fy.result(), reference.merge(kind, inputs))
         for index, want in enumerate(reference.merge_grad(kind, dy, inputs)):
-            dx, view, memory = framed(poison(np.empty(inputs[index].shape, np.float32)))
-            run_op(_merge.MergeGrad(kind, tdy[0], tensors, ty[0], index, dx))
-            assert_same(view, want)
-            view[...] = np.nan
-            assert np.isnan(memory).all()
+            dx = Framed(inputs[index].shape)
+            run_op(_merge.MergeGrad(kind, fdy.tensor, tensors, fy.tensor, index, dx.tensor))
+            assert_same(dx.result(), want)
 
 
 def test_a_sum_is_clamped_at_the_end(isa, rng):
     inputs, y = draws(rng, 3, 17), np.empty((3, 4, 5, 17), np.float32)
-    run_op(_merge.Merge("add", [dense(x) for x in inputs], dense(y), clamp=(0.0, 6.0)))
+    run_op(_merge.Merge("add", [tensor(x) for x in inputs], tensor(y), clamp=(0.0, 6.0)))
     assert_same(y, reference.merge("add", inputs).clip(0, 6))
 
 
@@ -97,7 +81,7 @@ def test_nan_stays_nan(isa, kind):
     a[0, 0, 0, 20], b[1, 0, 0, 36] = np.nan, np.nan
     for x, z in ((a, b), (b, a)):
         y = np.zeros_like(a)
-        run_op(_merge.Merge(kind, [dense(x), dense(z)], dense(y)))
+        run_op(_merge.Merge(kind, [tensor(x), tensor(z)], tensor(y)))
         assert_same(np.isnan(y), np.isnan(a) | np.isnan(b))
 
 
@@ -107,14 +91,13 @@ def test_paste_and_cut(isa, c, rng):
     for at in ((0, 0, 0), (2, 1, 0), (1, 2, 4)):
         shape = (3, 4, 5, c + at[2])
         whole = small_ints(rng, shape)
-        target, view, _ = framed(whole.copy())
-        run_op(_merge.Paste(framed(part)[0], target, at))
+        target, back = Framed(shape, whole), Framed(part.shape)
+        run_op(_merge.Paste(Framed(part.shape, part).tensor, target.tensor, at))
         want, box = whole.copy(), np.s_[:, at[0] : at[0] + 2, at[1] : at[1] + 3, at[2] : at[2] + c]
         want[box] = part
-        assert_same(view, want)
-        back, view, _ = framed(part * np.nan)
-        run_op(_merge.Cut(target, back, at))
-        assert_same(view, part)
+        assert_same(target.result(), want)
+        run_op(_merge.Cut(target.tensor, back.tensor, at))
+        assert_same(back.result(), part)
 
 
 @pytest.mark.parametrize("slope", [*NARROW])
@@ -123,22 +106,22 @@ def test_prelu(isa, slope, halo, rng):
     for c in (1, 5, 16, 33):
         x, dy = draws(rng, 2, c)
         alpha = small_ints(rng, [c if s is None else s for s in NARROW[slope]])
-        ta = dense(alpha[None])
-        tx, tdy = framed(x, halo)[0], framed(dy, halo)[0]
-        (ty, y, _), (tdx, dx, _) = framed(x * np.nan, halo), framed(x * np.nan, halo)
+        ta = tensor(alpha[None])
+        tx, tdy = Framed(x.shape, x, halo).tensor, Framed(x.shape, dy, halo).tensor
+        fy, fdx = Framed(x.shape, halo=halo), Framed(x.shape, halo=halo)
         parts = poison(np.empty((2, alpha.size), np.float32))
-        run_op(_merge.PRelu(tx, ta, ty))
-        run_op(_merge.PReluGrad(tdy, tx, ta, tdx))
+        run_op(_merge.PRelu(tx, ta, fy.tensor))
+        run_op(_merge.PReluGrad(tdy, tx, ta, fdx.tensor))
         Program([Stage([_merge.PReluSlopeGrad(tdy, tx, ta, parts)], 3, 2, 1)]).run()
         want_dx, _ = reference.prelu_grad(dy, x, alpha)
-        assert_same(y, reference.prelu(x, alpha))
-        assert_same(dx, want_dx)
+        assert_same(fy.result(), reference.prelu(x, alpha))
+        assert_same(fdx.result(), want_dx)
         for part, rows in zip(parts, (slice(0, 2), slice(2, 3)), strict=True):
             assert_same(part.reshape(alpha.shape), reference.prelu_grad(dy[rows], x[rows], alpha)[1])
 
 
 def test_ops_refuse():
-    a, b = dense(np.zeros((2, 3, 4, 5), np.float32)), dense(np.zeros((2, 3, 2, 5), np.float32))
+    a, b = tensor(np.zeros((2, 3, 4, 5), np.float32)), tensor(np.zeros((2, 3, 2, 5), np.float32))
     refused = [
         (lambda: _merge.Merge("add", [a, b], a), "does not broadcast"),
         (lambda: _merge.Merge("add", [a], a), "two or more"),
@@ -149,7 +132,7 @@ def test_ops_refuse():
         (lambda: _merge.Paste(b, a, (0, 3, 0)), "does not lie within"),
         (lambda: _merge.Cut(a, b, (-1, 0, 0)), "does not lie within"),
         (lambda: _merge.PRelu(a, b, a), "does not broadcast"),
-        (lambda: _merge.PReluSlopeGrad(a, a, dense(np.zeros((1, 1, 1, 5), np.float32)), np.zeros((2, 4))), "10"),
+        (lambda: _merge.PReluSlopeGrad(a, a, tensor(np.zeros((1, 1, 1, 5), np.float32)), np.zeros((2, 4))), "10"),
     ]
     for attempt, words in refused:
         with pytest.raises(ValueError, match=words):

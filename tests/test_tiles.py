@@ -17,11 +17,8 @@ from fastcnn.kernels._gather import Gather, PackWeights, Weights
 from fastcnn.kernels._op import Tensor
 from fastcnn.kernels._panels import Panel
 from fastcnn.kernels._weight_grad import WeightGrad
+from fastcnn.ops._engine import tensor
 from tests.check import assert_same, guarded, poison, small_ints
-
-
-def tensor(array):
-    return Tensor(array.shape, array)
 
 
 def sizes_to(largest):

@@ -11,31 +11,18 @@ from fastcnn import reference
 from fastcnn.kernels import _resize
 from fastcnn.kernels._executor import run_op
 from fastcnn.kernels._op import Tensor
-from tests.check import assert_close, assert_same, small_ints
+from tests.check import Framed, assert_close, assert_same, small_ints
 from tests.float64_graph import assert_numerical_gradients
 
 CHANNELS = (1, 3, 8, 15, 16, 17, 33)
 SIZES = ((1, 1), (2, 2), (1, 3), (4, 1), (3, 2))
 
 
-def framed(values, halo=((1, 0), (2, 1))):
-    """A tensor within memory of NaN, as in a buffer with a halo."""
-    n, h, w, c = values.shape
-    (top, bottom), (left, right) = halo
-    memory = np.full((n, top + h + bottom, left + w + right, c), np.nan, np.float32)
-    view = memory[:, top : top + h, left : left + w]
-    view[...] = values
-    return Tensor(values.shape, view, halo), view, memory
-
-
 def run_framed(op, x, shape, *words):
     """The output of `op` on x, both in frames; nothing but the output is written."""
-    tensor, view, memory = framed(np.full(shape, np.nan, np.float32))
-    run_op(op(framed(x)[0], tensor, *words))
-    result = view.copy()
-    view[...] = np.nan
-    assert np.isnan(memory).all()
-    return result
+    y = Framed(shape)
+    run_op(op(Framed(x.shape, x).tensor, y.tensor, *words))
+    return y.result()
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -39,14 +39,6 @@ def no_values(monkeypatch):
     monkeypatch.setattr(initializers.Initializer, "__call__", lambda self, shape, rng=None: np.zeros(shape, np.float32))
 
 
-@pytest.fixture
-def two_threads():
-    usual = _cpu.get_num_threads()
-    _cpu.set_num_threads(2)
-    yield
-    _cpu.set_num_threads(usual)
-
-
 # ------------------------------------------------------------------------------------------ shapes and sizes
 
 
