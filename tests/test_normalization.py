@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import gc
-import tracemalloc
-
 import numpy as np
 import pytest
 
 import fastcnn as fc
 from fastcnn import layers as L  # noqa: N812
 from fastcnn import losses, ops, optimizers, reference
-from fastcnn.kernels import _cpu
 from fastcnn.plan.lowering import lower
 from tests import float64_training as float64
-from tests.test_training import NumpyAdd
+from tests.check import assert_allocates_nothing, bits
+from tests.small_nets import SPARSE, NumpyAdd
 
-SPARSE = "sparse_categorical_crossentropy"
 EPSILON = 1e-3
 
 
-@pytest.fixture(autouse=True)
-def same_start():
-    """Every test draws the same weights; the number of threads comes back."""
-    threads = _cpu.get_num_threads()
-    fc.seed(0)
-    yield
-    _cpu.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("same_start")
 
 
 def redraw(model, rng) -> None:
@@ -59,10 +49,6 @@ def sample_net() -> fc.Sequential:
 
 def data(rng, n=23, shape=(8, 9, 3), classes=5):
     return rng.normal(1, 1, (n, *shape)).astype(np.float32), rng.integers(0, classes, n)
-
-
-def bits(model) -> bytes:
-    return b"".join(w.tobytes() for w in model.get_weights())
 
 
 # ------------------------------------------------------------------------------------------ whole training runs
@@ -414,17 +400,7 @@ def test_a_steady_step_allocates_nothing(rng):
     model.compile("sgd", SPARSE)
     for _ in range(3):
         model.train_on_batch(x, y)
-    plan = model._plan("train", 23)
-    plan.run()
-    tracemalloc.start()
-    try:
-        for _ in range(100):
-            plan.run()
-        _, peak = tracemalloc.get_traced_memory()
-        gc.collect()
-        assert tracemalloc.get_traced_memory()[0] < 3000 and peak < 5000
-    finally:
-        tracemalloc.stop()
+    assert_allocates_nothing(model._plan("train", 23))
 
 
 def test_regularizers_of_gamma_and_beta(rng):

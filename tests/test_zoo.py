@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import runpy
 import subprocess
 import sys
 import threading
-import tracemalloc
 from importlib.util import find_spec
 
 import numpy as np
@@ -19,6 +17,7 @@ import fastcnn as fc
 from fastcnn import initializers, zoo
 from fastcnn.kernels import _cpu
 from tests import zoo_cases
+from tests.check import assert_allocates_nothing
 
 EXAMPLES = zoo_cases.CURVES.parents[1] / "examples"
 
@@ -198,17 +197,7 @@ def test_a_steady_step_allocates_nothing(name):
     model, (x, y) = zoo_cases.make(name), zoo_cases.data(name)
     model.compile("adam", "sparse_categorical_crossentropy")
     model.train_on_batch(x, y)
-    plan = model._plan("train", len(x))
-    plan.run()
-    tracemalloc.start()
-    try:
-        for _ in range(10):
-            plan.run()
-        _, peak = tracemalloc.get_traced_memory()
-        gc.collect()
-        assert tracemalloc.get_traced_memory()[0] < 3000 and peak < 5000
-    finally:
-        tracemalloc.stop()
+    assert_allocates_nothing(model._plan("train", len(x)), runs=10)
 
 
 def test_two_python_threads_train_networks_with_branches(two_threads):

@@ -1,0 +1,274 @@
+"""fit, evaluate and predict: every kind of data, what is reported, what callbacks may do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastcnn as fc
+from fastcnn import callbacks, metrics, optimizers
+from fastcnn import layers as L  # noqa: N812
+from fastcnn.data import Dataset
+from tests.check import bits
+from tests.small_nets import SPARSE, X, Y, compiled, tiny_cnn
+
+pytestmark = pytest.mark.usefixtures("same_start")
+
+
+# ------------------------------------------------------------------------------------------ data
+
+
+def test_every_kind_of_data_trains_alike(rng):
+    """Arrays of any dtype and layout, Dataset, batches and generator: the same bits in the same order."""
+    integers = rng.integers(0, 255, X.shape).astype(np.uint8)
+    batches = [(integers[i : i + 8], Y[i : i + 8]) for i in (0, 8, 16)]
+    read_only = integers.astype(np.float32)
+    read_only.flags.writeable = False
+    kinds = {
+        "uint8": (integers, Y),
+        "float64": (integers.astype(np.float64), Y),
+        "int64": (integers.astype(np.int64), Y[:, None]),
+        "fortran": (np.asfortranarray(integers.astype(np.float32)), Y.astype(np.float64)),
+        "read only": (read_only, Y),
+        "strided": (np.repeat(integers, 2, axis=2)[:, :, ::2], Y.tolist()),
+        "list": ([integers.astype(">f4")], [Y]),
+        "Dataset": (Dataset(integers, Y, batch_size=8), None),
+        "batches": (batches, None),
+        "generator": ((batch for batch in batches), None),
+        "iterator": (iter(batches), None),
+    }
+    results = {}
+    for name, (x, y) in kinds.items():
+        fc.seed(1)
+        model = compiled(
+            fc.Sequential([L.Rescaling(1 / 255), L.Conv2D(4, 3), L.Flatten(), L.Dense(5, "softmax")])
+        )
+        model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+        results[name] = bits(model)
+    assert {name for name, result in results.items() if result != results["uint8"]} == set()
+
+
+def test_evaluate_and_predict_take_iterables():
+    model = compiled(tiny_cnn(), metrics=["accuracy"])
+    batches = [(X[:10], Y[:10]), (X[10:], Y[10:])]
+    want = model.evaluate(X, Y, verbose=0)
+    assert model.evaluate(batches, verbose=0) == pytest.approx(want)
+    assert model.evaluate(Dataset(X, Y), verbose=0) == pytest.approx(want)
+    assert model.predict(Dataset(X, Y, batch_size=9)).tobytes() == model.predict(X).tobytes()
+    assert model.predict(iter([X[:10], X[10:]])).tobytes() == model.predict(X).tobytes()
+
+
+def test_inputs_are_not_modified():
+    x, y = X.copy(), Y.copy()
+    model = compiled(fc.Sequential([L.ReLU(input_shape=(12, 12, 3)), L.Flatten(), L.Dense(5, "softmax")]))
+    model.fit(x, y, verbose=0)
+    model.predict(x)
+    model(x)
+    assert (x == X).all()
+    assert (y == Y).all()
+
+
+def test_results_are_copies():
+    model = tiny_cnn()
+    first = model(X)
+    kept = first.copy()
+    model(X[::-1])
+    model.predict(X[::-1])
+    assert (first == kept).all()
+
+
+def test_samples_in_lists_of_numbers():
+    x, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+    model = fc.Sequential([L.Dense(8, activation="tanh"), L.Dense(1, activation="sigmoid")])
+    compiled(model, optimizers.Adam(0.1), "binary_crossentropy", metrics=["accuracy"])
+    model.fit(x, y, epochs=100, verbose=0)
+    assert model.evaluate(x, y, verbose=0)[1] == 1.0
+    assert (model.predict(x)[:, 0].round() == y).all()
+
+
+def test_shuffling_visits_every_sample_once():
+    seen = []
+
+    class Watch(L.Layer):
+        def forward(self, x, training):
+            seen.extend(x[:, 0].tolist())
+            return x
+
+        def backward(self, dy):
+            return dy
+
+    model = compiled(
+        fc.Sequential(
+            [L.Dense(1, input_shape=(1,), kernel_initializer="ones", trainable=False), Watch(), L.Dense(1)]
+        ),
+        "sgd",
+        "mse",
+    )
+    model.fit(np.arange(10.0)[:, None], np.zeros(10), batch_size=4, epochs=2, verbose=0)
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+    assert seen[:10] != seen[10:] != list(range(10))
+
+
+def test_validation_split_takes_the_last_samples(rng):
+    weights = rng.random(23)
+    model = compiled(tiny_cnn(), optimizers.SGD(0.0), metrics=["accuracy"])
+    history = model.fit(
+        X, Y, validation_split=0.3, sample_weight=weights, class_weight={0: 9.0}, verbose=0
+    ).history
+    cut = int(23 * 0.7)
+    by_hand = model.fit(
+        X[:cut], Y[:cut], validation_data=(X[cut:], Y[cut:], weights[cut:]), verbose=0
+    ).history
+    assert list(history) == ["loss", "accuracy", "val_loss", "val_accuracy"]
+    assert history["val_loss"] == pytest.approx(by_hand["val_loss"], rel=1e-6)
+    assert history["val_accuracy"] == by_hand["val_accuracy"]
+    probability = model.predict(X[cut:])[np.arange(23 - cut), Y[cut:]]
+    assert history["val_loss"] == [pytest.approx((-np.log(probability) * weights[cut:]).mean(), rel=1e-5)]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: (X[:9], Y[:9]),
+        lambda: Dataset(X[:9], Y[:9], batch_size=4),
+        lambda: iter([(X[:4], Y[:4]), (X[4:9], Y[4:9])]),
+    ],
+)
+def test_validation_data_of_every_kind(make):
+    model = compiled(tiny_cnn())
+    history = model.fit(X, Y, validation_data=make(), verbose=0).history
+    assert history["val_loss"] == [pytest.approx(model.evaluate(X[:9], Y[:9], verbose=0), rel=1e-6)]
+
+
+def test_several_metrics():
+    """Each must be what its own class makes of the predictions, over all batches of an evaluation."""
+    chosen = [
+        "accuracy",
+        "sparse_top_k_categorical_accuracy",
+        metrics.SparseTopKCategoricalAccuracy(k=2, name="top2"),
+        metrics.ConfusionMatrix(),
+        metrics.Precision(class_id=1),
+        "sparse_categorical_crossentropy",
+        lambda y_true, y_pred: y_pred.max(axis=-1),
+    ]
+    chosen[-1].__name__ = "confidence"
+    model = compiled(tiny_cnn(), metrics=chosen)
+    logs = model.evaluate(X, Y, batch_size=7, return_dict=True, verbose=0)
+    p = model.predict(X)
+    ranks = (p > p[np.arange(23), Y][:, None]).sum(1)
+    confusion = np.zeros((5, 5))
+    np.add.at(confusion, (Y, p.argmax(1)), 1)
+    positive = p[:, 1] > 0.5
+    want = {
+        "loss": logs["loss"],
+        "accuracy": (ranks == 0).mean(),
+        "sparse_top_k_categorical_accuracy": 1.0,
+        "top2": (ranks < 2).mean(),
+        "confusion_matrix": confusion,
+        "precision": (Y[positive] == 1).mean() if positive.any() else 0.0,
+        "sparse_categorical_crossentropy": logs["loss"],
+        "confidence": p.max(1).mean(),
+    }
+    assert list(logs) == list(want)
+    for name, value in want.items():
+        np.testing.assert_allclose(logs[name], value, rtol=1e-6, err_msg=name)
+    assert all(type(value) is float for name, value in logs.items() if name != "confusion_matrix")
+
+
+def test_accuracy_means_what_the_loss_needs():
+    for loss, units, y in (
+        (SPARSE, 5, Y),
+        ("categorical_crossentropy", 5, np.eye(5)[Y]),
+        ("binary_crossentropy", 1, Y > 2),
+    ):
+        model = fc.Sequential(
+            [L.Flatten(input_shape=(12, 12, 3)), L.Dense(units, "sigmoid" if units == 1 else "softmax")]
+        )
+        p = compiled(model, "sgd", loss, metrics=["accuracy"]).predict(X)
+        right = (p[:, 0] > 0.5) == y if units == 1 else p.argmax(1) == Y
+        assert model.evaluate(X, y, verbose=0)[1] == pytest.approx(right.mean())
+
+
+def test_a_new_output_gets_its_own_accuracy():
+    """'accuracy' of one unit, then, without compiling again, of five."""
+    model = fc.Sequential([L.Flatten(input_shape=(12, 12, 3)), L.Dense(1, "sigmoid")])
+    compiled(model, "sgd", "mse", metrics=["accuracy"]).fit(X, Y > 2, verbose=0)
+    model.pop()
+    model.add(L.Dense(5, activation="softmax"))
+    right = model.predict(X).argmax(1) == Y
+    assert model.evaluate(X, np.eye(5)[Y], verbose=0)[1] == pytest.approx(right.mean())
+
+
+# ------------------------------------------------------------------------------------------ callbacks
+
+
+def test_early_stopping_ends_with_the_best_weights():
+    """Trained with a rate that soon makes things worse on shuffled labels held back."""
+    model = compiled(tiny_cnn(), optimizers.Adam(0.02))
+    stop = callbacks.EarlyStopping(patience=2, restore_best_weights=True)
+    history = model.fit(X, Y, epochs=60, validation_data=(X[::-1], Y), callbacks=[stop], verbose=0).history
+    losses_seen = history["val_loss"]
+    assert 3 <= len(losses_seen) < 60
+    assert len(losses_seen) == int(np.argmin(losses_seen)) + 3
+    assert model.evaluate(X[::-1], Y, verbose=0) == pytest.approx(min(losses_seen), rel=1e-6)
+
+
+def test_model_checkpoint_keeps_the_best_model(tmp_path):
+    model = compiled(tiny_cnn(), optimizers.Adam(0.02), metrics=["accuracy"])
+    best = callbacks.ModelCheckpoint(tmp_path / "best.safetensors", save_best_only=True)
+    every = callbacks.ModelCheckpoint(tmp_path / "{epoch}.safetensors", save_weights_only=True)
+    history = model.fit(
+        X, Y, epochs=6, validation_data=(X[::-1], Y), callbacks=[best, every], verbose=0
+    ).history
+    loaded = fc.load_model(tmp_path / "best.safetensors")
+    assert loaded.evaluate(X[::-1], Y, verbose=0)[0] == pytest.approx(min(history["val_loss"]), rel=1e-6)
+    for epoch, loss in enumerate(history["val_loss"], 1):
+        loaded.load_weights(tmp_path / f"{epoch}.safetensors")
+        assert loaded.evaluate(X[::-1], Y, verbose=0)[0] == pytest.approx(loss, rel=1e-6)
+
+
+def test_hooks_are_called_in_keras_order():
+    seen = []
+    names = [
+        f"on_{phase}_{edge}"
+        for phase in ("train", "epoch", "train_batch", "test", "test_batch")
+        for edge in ("begin", "end")
+    ]
+    record = callbacks.LambdaCallback(**{name: lambda *_, n=name: seen.append(n[3:]) for name in names})
+    compiled(tiny_cnn()).fit(
+        X, Y, batch_size=16, validation_data=(X[:5], Y[:5]), callbacks=[record], verbose=0
+    )
+    batch, test = ["train_batch_begin", "train_batch_end"], ["test_batch_begin", "test_batch_end"]
+    assert seen == [
+        "train_begin",
+        "epoch_begin",
+        *batch,
+        *batch,
+        "test_begin",
+        *test,
+        "test_end",
+        "epoch_end",
+        "train_end",
+    ]
+
+
+def test_a_callback_can_stop_training_and_change_the_rate():
+    model = compiled(tiny_cnn(), optimizers.SGD(0.1))
+
+    class Stop(callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = batch == 1
+
+    history = model.fit(X, Y, batch_size=4, epochs=5, callbacks=[Stop()], verbose=0)
+    assert (model.optimizer.iterations, history.epoch) == (2, [0])
+    before = bits(model)
+    model.fit(X, Y, epochs=2, callbacks=[callbacks.LearningRateScheduler(lambda epoch: 0.0)], verbose=0)
+    assert bits(model) == before
+
+
+def test_initial_epoch_and_the_history():
+    model = compiled(tiny_cnn(), metrics=["accuracy"])
+    history = model.fit(X, Y, epochs=5, initial_epoch=3, verbose=0)
+    assert history is model.history
+    assert history.epoch == [3, 4]
+    assert {name: len(values) for name, values in history.history.items()} == {"loss": 2, "accuracy": 2}
