@@ -67,6 +67,21 @@ def assert_close(
         )
 
 
+def assert_near(got: ArrayLike, want: ArrayLike, tolerance: float = 1e-12) -> None:
+    """float64 results that may differ by rounding."""
+    np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+
+
+def assert_gradient(function: Callable[[NDArray[Any]], Any], x: NDArray[Any], gradient: NDArray[Any]) -> None:
+    """Central differences of the scalar `function` along random directions, in float64."""
+    rng = np.random.default_rng(20240607)
+    assert gradient.shape == x.shape and gradient.dtype == np.float64
+    for _ in range(3):
+        direction, h = rng.normal(size=x.shape), 1e-5
+        slope = (function(x + h * direction) - function(x - h * direction)) / (2 * h)
+        assert_near((gradient * direction).sum(), slope, 1e-6)
+
+
 def _comparable(got: ArrayLike, want: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     got, want = np.asarray(got), np.asarray(want)
     if got.shape != want.shape:
