@@ -11,11 +11,7 @@ import pytest
 import fastcnn as fc
 from fastcnn import callbacks, zoo
 from fastcnn import layers as L  # noqa: N812
-
-RNG = np.random.default_rng(0)
-X = RNG.standard_normal((23, 12, 12, 3)).astype(np.float32)
-Y = RNG.integers(0, 5, 23)
-SPARSE = "sparse_categorical_crossentropy"
+from tests.small_nets import SPARSE, X, Y, compiled
 
 
 class Double(L.Layer):
@@ -26,11 +22,6 @@ class Double(L.Layer):
 
     def backward(self, dy):
         return 2 * dy
-
-
-def compiled(model, optimizer="sgd", loss=SPARSE):
-    model.compile(optimizer, loss)
-    return model
 
 
 def flat_net(units=5, activation="softmax"):
