@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from math import prod
 
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float32]
 
 ALIGN = 16  # floats in a cache line
+MOST_VALUES = sys.maxsize // 8  # that an array of float64 may hold
 
 SEQUENCES = "(batch, steps, channels)"
 IMAGES = "(batch, height, width, channels)"
@@ -49,7 +51,7 @@ def as_float32(value: ArrayLike, ndim: int | None, what: str, shape: Sequence[in
 
 
 def aligned_zeros(shape: int | Sequence[int]) -> Array:
-    """float32 zeros that start on a cache line, so that no vector of theirs lies in two."""
+    """float32 zeros that start on a cache line, so that no vector of theirs lies in two; or MemoryError."""
     return _aligned(np.zeros, shape)
 
 
@@ -60,6 +62,8 @@ def aligned_empty(shape: int | Sequence[int]) -> Array:
 
 def _aligned(allocate, shape: int | Sequence[int]) -> Array:
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    if prod(shape) > MOST_VALUES:
+        raise MemoryError(f"no array can have the shape {shape}")
     memory = allocate(prod(shape) + ALIGN, np.float32)
     start = -(memory.ctypes.data // 4) % ALIGN
     return memory[start : start + prod(shape)].reshape(shape)

@@ -8,16 +8,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.kernels._load import DTYPES
+from fastcnn.utils import first_where, real_number
 
 if TYPE_CHECKING:
     from fastcnn.ports import Ports
 
+LARGEST = np.finfo(np.float32).max
 
-def shapes_of(x) -> Any:
+
+def shapes_of(x, where: str) -> Any:
     """The shape of x, or for a list or dictionary of arrays, one for each input, that of theirs."""
     if isinstance(x, Mapping):
-        return {name: np.shape(a) for name, a in x.items()}
-    return [np.shape(a) for a in x] if isinstance(x, (list, tuple)) and is_list_of_arrays(x) else np.shape(x)
+        return {name: as_array(a, where).shape for name, a in x.items()}
+    if isinstance(x, (list, tuple)) and is_list_of_arrays(x):
+        return [a.shape for a in x]
+    return as_array(x, where).shape
+
+
+def as_array(value, where: str) -> np.ndarray:
+    """An input as an array of any dtype; ValueError where its samples differ in shape."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{where}: x must be an array, its samples of equal shape: {error}") from None
 
 
 def is_list_of_arrays(value) -> bool:
@@ -32,7 +45,7 @@ def prepare_input(value, shape, where: str, check_finite: bool = False) -> np.nd
     TypeError, ValueError
         For values that are not numbers, do not fit the model's input `shape` (None first), or are not finite.
     """
-    array = np.asarray(value)
+    array = as_array(value, where)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{where}: x must hold real numbers, got dtype {array.dtype}"
                         + ("; are the samples of equal shape?" if array.dtype.kind == "O" else ""))
@@ -42,14 +55,16 @@ def prepare_input(value, shape, where: str, check_finite: bool = False) -> np.nd
         array = array.astype(np.float32)
     array = np.ascontiguousarray(array)
     if check_finite and array.dtype.kind == "f" and not is_finite(array):
-        at = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise ValueError(f"{where}: x holds {array[at]} at {at}; clean the data first, for instance with "
-                         f"numpy.nan_to_num")
+        at = tuple(int(i) for i in np.argwhere(~(np.abs(array) <= LARGEST))[0])
+        raise ValueError(f"{where}: x holds {array[at]} at {at}; clean the data or bring it to scale first, for "
+                         f"instance with numpy.nan_to_num")
     return array
 
 
 def is_finite(array: np.ndarray) -> bool:
-    """Whether no value is NaN or infinite; their sum tells almost always, without an array of flags."""
+    """Whether no value is NaN or infinite, in float32 too; told without an array of flags, almost always."""
+    if array.dtype == np.float64:
+        return array.size == 0 or bool(array.min() >= -LARGEST and array.max() <= LARGEST)
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
@@ -125,6 +140,9 @@ def sample_weights(sample_weight, class_weight, targets, samples: int, where: st
             choices = f"{samples} numbers" + (f", or numbers of shape {positions}" if len(positions) > 1 else "")
             raise ValueError(f"{where}: sample_weight must be {choices}, got {given.dtype} {given.shape}")
         weights = given.astype(np.float32)
+        if not np.isfinite(weights).all():
+            index, value = first_where(~np.isfinite(weights), given)
+            raise ValueError(f"{where}: sample_weight must be finite, got {value} at index {index}")
     if class_weight is not None:
         of_class = _class_weights(class_weight, _labels(targets), where)
         weights = weights.reshape(weights.shape + (1,) * (of_class.ndim - weights.ndim)) * of_class
@@ -136,7 +154,10 @@ def _class_weights(class_weight, labels: np.ndarray, where: str) -> np.ndarray:
     if not isinstance(class_weight, Mapping):
         raise TypeError(f"{where}: class_weight must be a dict of class -> weight, got {class_weight!r}")
     table = np.ones(int(labels.max(initial=0)) + 1, np.float32)
-    for label, weight in class_weight.items():
+    for label, value in class_weight.items():
+        if not hasattr(label, "__index__"):
+            raise TypeError(f"{where}: the keys of class_weight must be class numbers, got {label!r}")
+        weight = real_number(value, f"class_weight[{label}]", where)
         if 0 <= label < len(table):
             table[label] = weight
     return table[np.maximum(labels, 0)]  # a negative label is one that the loss ignores

@@ -9,11 +9,11 @@ import numpy as np
 
 from fastcnn import checkpoints, summaries
 from fastcnn.arrays import as_float32
-from fastcnn.batches import shapes_of
+from fastcnn.batches import as_array, shapes_of
 from fastcnn.errors import unknown_name
 from fastcnn.graph import Graph, SymbolicTensor
 from fastcnn.layers import InputLayer
-from fastcnn.layers.base import Layer, Variable, unique_name
+from fastcnn.layers.base import Layer, Variable, assign_all, unique_name
 from fastcnn.ports import Ports
 from fastcnn.training import Trainer
 from fastcnn.transfer import LoadReport
@@ -171,9 +171,9 @@ class Model(Trainer):
         values = list(x.values()) if isinstance(x, Mapping) else list(x) if isinstance(x, (list, tuple)) else [x]
         if any(isinstance(value, SymbolicTensor) for value in values):
             return self._inline(x)
-        arrays = {n: np.asarray(a) for n, a in x.items()} if isinstance(x, Mapping) else \
-            [np.asarray(a) for a in x] if isinstance(x, (list, tuple)) else np.asarray(x)
-        self.build(shapes_of(arrays))
+        arrays = {n: as_array(a, self.name) for n, a in x.items()} if isinstance(x, Mapping) else \
+            [as_array(a, self.name) for a in x] if isinstance(x, (list, tuple)) else as_array(x, self.name)
+        self.build(shapes_of(arrays, self.name))
         return self._forward(self._inputs.unpack(arrays, f"{self.name}: x"), training)
 
     def _inline(self, x):
@@ -232,15 +232,7 @@ class Model(Trainer):
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Overwrite all weights; ValueError when the number of arrays or a shape does not fit."""
-        weights, own = list(weights), self.weights
-        if len(weights) != len(own):
-            raise ValueError(f"{self.name}.set_weights: expected {len(own)} arrays, got {len(weights)}")
-        for variable, value in zip(own, weights, strict=True):
-            if np.shape(value) != variable.shape:
-                raise ValueError(f"{self.name}.set_weights: {variable.path} has shape {variable.shape}, "
-                                 f"got {np.shape(value)}")
-        for variable, value in zip(own, weights, strict=True):
-            variable.assign(value)
+        assign_all(self.weights, weights, f"{self.name}.set_weights")
 
     # -- looking and keeping
 
@@ -273,6 +265,10 @@ class Model(Trainer):
         says what was loaded and what was not, and why: print it.
         """
         return checkpoints.load_weights(self, path, by_name, skip_mismatch)
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError(f"{self.name}: a model cannot be pickled or copied; keep it with model.save(path), and get "
+                        f"another one with fastcnn.load_model(path)")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

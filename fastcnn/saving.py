@@ -179,9 +179,13 @@ def _table(match: WeightMatch, saved: Mapping[str, np.ndarray], wanted: Mapping[
 
 
 def _checked_path(path: str | os.PathLike[str], where: str) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{where}: expected the path of a file, got {path!r}")
     path = Path(path)
     if path.suffix != SUFFIX:
-        raise ValueError(f"{where}: the file name must end in '{SUFFIX}', got '{path}'; use '{path}{SUFFIX}'")
+        remedy = (f"use '{path}{SUFFIX}'" if where == "save_file" else
+                  "fastcnn reads no other kind of file")
+        raise ValueError(f"{where}: the file name must end in '{SUFFIX}', got '{path}'; {remedy}")
     return path
 
 

@@ -33,7 +33,7 @@ class ArraySource(Source):
 
     def __init__(self, xs, ys, weights, batch_size: int, shuffle: bool, test_weights=None):
         self.xs, self.ys, self.weights, self.test_weights = xs, ys, weights, test_weights
-        self.batch_size, self.shuffle = batch_size, bool(shuffle)
+        self.batch_size, self.shuffle = batch_size, shuffle
         self.first, self.last = 0, len(xs[0])
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from fastcnn.batches import check_count, check_lengths, output_weights, prepare_
 from fastcnn.callbacks import CallbackList, History
 from fastcnn.data import Dataset
 from fastcnn.kernels import _cpu
+from fastcnn.layers.arguments import flag
 from fastcnn.layers.base import Variable
 from fastcnn.plan.plan import Plan
 from fastcnn.sources import ArraySource, IterableSource, Source, is_arrays
@@ -161,9 +163,15 @@ class Trainer:
         return plan
 
     def _make_plan(self, kind: str, n: int, weighted: bool = False) -> Plan:
-        return Plan(self.graph, n, self._store, self.losses if kind in ("test", "train") else (), self.loss_weights,
-                    self.optimizer if kind == "train" else None, kind == "predict_training", weighted,
-                    self._dropout_counter)
+        try:
+            return Plan(self.graph, n, self._store, self.losses if kind in ("test", "train") else (),
+                        self.loss_weights, self.optimizer if kind == "train" else None, kind == "predict_training",
+                        weighted, self._dropout_counter)
+        except MemoryError:
+            largest = max((node.outputs[0] for node in self.graph.nodes), key=lambda y: prod(y.sample_shape))
+            raise MemoryError(f"{self.name}: no memory for a batch of {n}: {largest.name} alone takes "
+                              f"{4 * n * prod(largest.sample_shape) / 2**30:.3g} GiB; use a smaller batch_size, or "
+                              f"smaller images") from None
 
     def measure(self, batch_size: int) -> tuple[str, dict[str, int]]:
         """('training', bytes by use) of a step at that batch size; ('prediction', ...) for a model without a loss.
@@ -248,7 +256,7 @@ class Trainer:
 
     def _prepare_inputs(self, x, where: str):
         """The inputs of a prediction, checked."""
-        self.build(shapes_of(x))
+        self.build(shapes_of(x, where))
         xs = [prepare_input(a, t.shape, place) for a, t, place in
               zip(self._inputs.unpack(x, f"{where}: x"), self.graph.inputs, self._inputs.places(where), strict=True)]
         if len(xs) > 1:
@@ -257,7 +265,7 @@ class Trainer:
 
     def _batch(self, x, y, where: str):
         """Inputs and targets of a batch, checked."""
-        self.build(shapes_of(x))
+        self.build(shapes_of(x, where))
         self._resolve()
         return self._prepare(x, y, where)
 
@@ -388,7 +396,7 @@ class Trainer:
         xs, ys = self._batch(x, y, where)
         weights = output_weights(self._outputs, sample_weight, class_weight, ys, len(xs[0]), where)
         test_weights = output_weights(self._outputs, sample_weight, None, ys, len(xs[0]), where)
-        return ArraySource(xs, ys, weights, batch_size, shuffle, test_weights)
+        return ArraySource(xs, ys, weights, batch_size, flag(shuffle, "shuffle", where), test_weights)
 
     def _validation(self, source, validation_data, split, where) -> Source | None:
         if validation_data is not None:

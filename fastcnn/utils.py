@@ -115,7 +115,7 @@ def real_number(
     value: Any, name: str, where: str, low: float = -math.inf, high: float = math.inf, open_low: bool = False
 ) -> float:
     """Return `value` as a finite float of [low, high], or of (low, high] with `open_low`; else raise."""
-    if isinstance(value, (bool, np.bool_)):
+    if isinstance(value, (bool, np.bool_, str, bytes)):
         raise TypeError(f"{where}: {name} must be a number, got {value!r}")
     try:
         number = float(value)

@@ -34,6 +34,17 @@ MISTAKES = {
         ValueError,
         ["c: filters", "1 or more", "-1"],
     ),
+    "filters beyond memory": (
+        lambda: build(layers.Conv2D(10**12, 3, name="c"), IMAGE),
+        MemoryError,
+        ["c: no memory for the weight 'kernel'", "(3, 3, 3, 1000000000000)", "1.01e+05 GiB"],
+    ),
+    "kernel beyond all arrays": (
+        lambda: build(layers.Conv2D(4, 10**9, padding="same", name="c"), IMAGE),
+        MemoryError,
+        ["c: no memory for the weight 'kernel'"],
+    ),
+    "number as text": (lambda: layers.Dropout("0.5", name="d"), TypeError, ["d: rate must be a number", "'0.5'"]),
     "filters fraction": (lambda: layers.Conv2D(2.5, 3, name="c"), TypeError, ["c: filters", "2.5"]),
     "filters bool": (lambda: layers.Conv2D(True, 3, name="c"), TypeError, ["c: filters", "True"]),
     "kernel zero": (lambda: layers.Conv2D(4, 0, name="c"), ValueError, ["c: kernel_size", "at least 1", "0"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import warnings
 
@@ -49,6 +50,25 @@ def no_super():
             return self.out(x)
 
     Net().predict(X)
+
+
+class BadGradient(L.Layer):
+    """A layer in NumPy whose gradient has another shape than the weight."""
+
+    def build(self, input_shape):
+        self.add_weight((input_shape[-1], 2), "ones", "w")
+
+    def forward(self, x, training):
+        return x
+
+    def backward(self, dy):
+        self.gradients["w"] = np.zeros((2, 3))
+        return dy
+
+
+def bad_gradient():
+    model = fc.Sequential([L.Dense(3, input_shape=(3,)), BadGradient(name="mine")])
+    compiled(model, "sgd", "mse").train_on_batch(np.ones((2, 3)), np.ones((2, 3)))
 
 
 def numpy_layer_twice():
@@ -219,6 +239,68 @@ MISTAKES = {
         ValueError,
         "mine: a layer written in NumPy can be called only once",
     ),
+    "gradient of another shape": (
+        bad_gradient,
+        ValueError,
+        r"mine: self\.gradients\['w'\] must have the weight's shape \(3, 2\), got \(2, 3\)",
+    ),
+    "beyond float32": (
+        lambda: fit(np.where(np.isnan(WITH_NAN), 1e39, X.astype(float)), Y),
+        ValueError,
+        r"x holds 1e\+39 at \(3, 0, 1, 2\).*to scale",
+    ),
+    "ragged samples": (
+        lambda: fc.Sequential([L.Dense(3)], name="net").predict([[1, 2], [3]]),
+        ValueError,
+        "net.predict: x must be an array, its samples of equal shape",
+    ),
+    "images beyond memory": (
+        lambda: fc.Sequential([L.UpSampling2D(10**6, input_shape=(8, 8, 3), name="up")], name="net")(
+            np.zeros((1, 8, 8, 3))
+        ),
+        MemoryError,
+        r"net: no memory for a batch of 1: up alone takes 7\.15e\+05 GiB; use a smaller batch_size",
+    ),
+    "images beyond all arrays": (
+        lambda: fc.Sequential([L.UpSampling2D(10**9, input_shape=(8, 8, 3), name="up")], name="net")(
+            np.zeros((1, 8, 8, 3))
+        ),
+        MemoryError,
+        "net: no memory for a batch of 1: up alone takes",
+    ),
+    "shuffle by word": (lambda: fit(X, Y, shuffle="batch"), TypeError, "shuffle must be True or False, got 'batch'"),
+    "sample_weight NaN": (
+        lambda: fit(X, Y, sample_weight=np.full(23, np.nan)),
+        ValueError,
+        "net.fit: sample_weight must be finite, got nan at index 0",
+    ),
+    "class_weight by name": (
+        lambda: fit(X, Y, class_weight={"cat": 2.0}),
+        TypeError,
+        "the keys of class_weight must be class numbers, got 'cat'",
+    ),
+    "class_weight NaN": (
+        lambda: fit(X, Y, class_weight={1: np.nan}),
+        ValueError,
+        r"class_weight\[1\] must be finite",
+    ),
+    "labels of images for maps": (
+        lambda: compiled(fc.Sequential([L.Dense(5, activation="softmax", input_shape=(12, 12, 3))])).fit(X, Y),
+        ValueError,
+        r"for one label per sample, put Flatten\(\) or GlobalAveragePooling2D\(\) before the last layer",
+    ),
+    "a layer's weights": (
+        lambda: flat_net().get_layer("out").set_weights([np.zeros((432, 5)), np.zeros(4)]),
+        ValueError,
+        r"out: out/bias has shape \(5,\), got \(4,\)",
+    ),
+    "copied model": (lambda: copy.deepcopy(flat_net()), TypeError, r"net: a model cannot be .*model\.save\(path\)"),
+    "saved to a number": (lambda: flat_net().save(3), TypeError, "expected the path of a file, got 3"),
+    "file of another kind": (
+        lambda: fc.load_model("model.h5"),
+        ValueError,
+        r"must end in '\.safetensors', got 'model\.h5'; fastcnn reads no other kind",
+    ),
     "disconnected graph": (
         lambda: fc.Model(fc.Input((3,)), L.Dense(2)(fc.Input((3,)))),
         ValueError,
@@ -253,3 +335,25 @@ def test_a_refused_fit_leaves_the_model_unchanged():
             model.fit(x, y, verbose=0)
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
     assert model.optimizer.iterations == 0
+
+
+def test_weights_that_do_not_fit_change_nothing():
+    layer = flat_net().get_layer("out")
+    before = layer.get_weights()
+    with pytest.raises(ValueError, match="has shape"):
+        layer.set_weights([before[0] + 1, np.zeros(4)])
+    assert all((a == b).all() for a, b in zip(before, layer.get_weights(), strict=True))
+
+
+def test_an_interrupted_fit_can_go_on():
+    class Interrupt(callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 1:
+                raise KeyboardInterrupt
+
+    model = compiled(flat_net(), "adam")
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y, batch_size=8, callbacks=[Interrupt()], verbose=0)
+    assert model.optimizer.iterations == 2
+    history = model.fit(X, Y, batch_size=8, epochs=2, verbose=0).history
+    assert model.optimizer.iterations == 8 and np.isfinite(history["loss"]).all()

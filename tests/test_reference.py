@@ -141,6 +141,10 @@ W = np.zeros((3, 3, 4, 8))
         (lambda: ref.batch_norm(np.zeros((0, 3))), ValueError, "empty"),
         (lambda: ref.group_norm(X, groups=3), ValueError, "groups=3 must divide the 4 channels"),
         (lambda: ref.dropout(X, X, 1.0), ValueError, "rate must lie in"),
+        (lambda: ref.merge("sum", [X, X]), ValueError, "kind must be one of add, subtract, .*'sum'"),
+        (lambda: ref.merge_grad("sum", X, [X, X]), ValueError, "kind must be one of add"),
+        (lambda: ref.upsample2d(X, 2, "cubic"), ValueError, "must be one of nearest, bilinear, got 'cubic'"),
+        (lambda: ref.affine_transform(X, np.ones(6), (2, 2), "mirror"), ValueError, "fill_mode must be one of reflect"),
     ],
 )
 def test_wrong_arguments_are_named(call: Callable[[], Any], error: type[Exception], message: str) -> None:

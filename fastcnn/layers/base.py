@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn import initializers, random, regularizers
+from fastcnn.arrays import MOST_VALUES
 from fastcnn.graph import Node, SymbolicTensor
 
 if TYPE_CHECKING:
@@ -74,6 +76,18 @@ class Variable:
         return f"<Variable {self.path} {self.shape}>"
 
 
+def assign_all(variables: Sequence[Variable], values: Sequence[np.ndarray], where: str) -> None:
+    """Overwrite each variable; ValueError, with nothing changed, when the number of arrays or a shape does not fit."""
+    values = list(values)
+    if len(values) != len(variables):
+        raise ValueError(f"{where}: expected {len(variables)} arrays, got {len(values)}")
+    for variable, value in zip(variables, values, strict=True):
+        if np.shape(value) != variable.shape:
+            raise ValueError(f"{where}: {variable.path} has shape {variable.shape}, got {np.shape(value)}")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
 class Layer:
     """A declaration: which shapes, which weights, and which operations of the engine it becomes.
 
@@ -116,8 +130,15 @@ class Layer:
         """Make a weight: a float32 `Variable` drawn from `initializer`, at the end of `variables`."""
         if any(variable.name == name for variable in self.variables):
             raise ValueError(f"{self.name}.add_weight: two weights named {name!r}; give each its own name=")
-        make = initializers.get(initializer, self.name)
-        value = make(tuple(int(s) for s in shape), random.generator())
+        make, shape = initializers.get(initializer, self.name), tuple(int(s) for s in shape)
+        try:
+            if prod(shape) > MOST_VALUES:
+                raise MemoryError
+            value = make(shape, random.generator())
+        except MemoryError:
+            raise MemoryError(f"{self.name}: no memory for the weight {name!r} of shape {shape}, "
+                              f"{4 * prod(shape) / 2**30:.3g} GiB; check the layer's arguments and the shape of its "
+                              f"input") from None
         variable = Variable(value, name, self, trainable, regularizers.get(regularizer, self.name))
         self.variables.append(variable)
         return variable
@@ -219,11 +240,7 @@ class Layer:
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Overwrite the weights with arrays of the same shapes in the same order."""
-        weights = list(weights)
-        if len(weights) != len(self.variables):
-            raise ValueError(f"{self.name}: expected {len(self.variables)} arrays, got {len(weights)}")
-        for variable, value in zip(self.variables, weights, strict=True):
-            variable.assign(value)
+        assign_all(self.variables, weights, self.name)
 
     # -- files
 

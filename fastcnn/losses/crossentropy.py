@@ -116,6 +116,8 @@ class SparseCategoricalCrossentropy(_SoftmaxCrossEntropy):
                 f"{prefix}: expected integer labels of shape {output_shape[:-1]} for an output of shape "
                 f"{output_shape}, got targets of shape {y.shape}"
                 + ("; one-hot targets belong to loss='categorical_crossentropy'" if one_hot else "")
+                + ("; for one label per sample, put Flatten() or GlobalAveragePooling2D() before the last layer"
+                   if y.ndim == 1 else "")
             )
         labels = whole_numbers(y, prefix)
         remedy = (

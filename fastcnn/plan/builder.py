@@ -313,7 +313,10 @@ class Builder:
             return
         if gradient is None:
             raise ValueError(f"{variable.layer.name}: backward must set self.gradients[{variable.name!r}]")
-        self.gradient_arrays[variable][...] = np.asarray(gradient).reshape(variable.shape)
+        if np.shape(gradient) != variable.shape:
+            raise ValueError(f"{variable.layer.name}: self.gradients[{variable.name!r}] must have the weight's shape "
+                             f"{variable.shape}, got {np.shape(gradient)}")
+        self.gradient_arrays[variable][...] = gradient
 
     # -- steps
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,12 @@ def check_shape(got: Sequence[int], want: Sequence[int], name: str) -> None:
     """Raise ValueError unless the shapes are equal."""
     if tuple(got) != tuple(want):
         raise ValueError(f"{name} must have shape {tuple(want)}, got {tuple(got)}")
+
+
+def check_choice(value: Any, choices: Iterable[str], name: str) -> None:
+    """Raise ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def image_shape(shape: Sequence[int], where: str) -> tuple[int, int, int, int]:

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn.reference._arguments import Array, as_float64
+from fastcnn.reference._arguments import Array, as_float64, check_choice
+
+_KINDS = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply, "average": np.add, "maximum": np.maximum,
+          "minimum": np.minimum}
 
 
 def merge(kind: str, inputs: Sequence[ArrayLike]) -> Array:
-    """The inputs, which broadcast, added, subtracted, multiplied, averaged, or their maximum or minimum."""
+    """The inputs added, subtracted (two of them), multiplied, averaged, or their maximum or minimum.
+
+    kind : 'add', 'subtract', 'multiply', 'average', 'maximum' or 'minimum'
+    inputs : two or more of shapes that broadcast, each with all axes of the result
+
+    Raises ValueError for another kind, or shapes that do not broadcast.
+    """
+    check_choice(kind, _KINDS, "merge: kind")
     arrays = [as_float64(x, f"merge: input {i}") for i, x in enumerate(inputs)]
-    if kind == "subtract":
-        first, second = arrays
-        return first - second
-    y = arrays[0]
-    for x in arrays[1:]:
-        y = {"add": np.add, "average": np.add, "multiply": np.multiply, "maximum": np.maximum,
-             "minimum": np.minimum}[kind](y, x)
+    y = functools.reduce(_KINDS[kind], arrays)
     return y / len(arrays) if kind == "average" else y
 
 
 def merge_grad(kind: str, dy: ArrayLike, inputs: Sequence[ArrayLike]) -> list[Array]:
-    """Gradients with respect to each input; of equal values, the first is the maximum or minimum."""
+    """Gradients with respect to each input, in their shapes; of equal values, the first is the maximum or minimum.
+
+    dy has the shape of the result. Raises as `merge`.
+    """
+    check_choice(kind, _KINDS, "merge_grad: kind")
     dy = as_float64(dy, "merge_grad: dy")
     arrays = [as_float64(x, f"merge_grad: input {i}") for i, x in enumerate(inputs)]
     slopes: list[Any] = [1.0] * len(arrays)

@@ -7,11 +7,26 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn.reference._arguments import Array, IntOrPair, Pair, as_float64, pair
+from fastcnn.reference._arguments import Array, IntOrPair, Pair, as_float64, check_choice, pair
+
+_INTERPOLATIONS = ("nearest", "bilinear")
 
 
 def upsample2d(x: ArrayLike, size: IntOrPair, interpolation: str = "nearest") -> Array:
-    """y = R x C' for each channel, with the interpolation matrices R of the rows and C of the columns."""
+    """y = R x C' for each channel, with the interpolation matrices R of the rows and C of the columns.
+
+    Parameters
+    ----------
+    x : (n, h, w, c)
+    size : how many times larger, (rows, columns)
+    interpolation : 'nearest', or 'bilinear' between pixel centres; beyond the outermost, their values
+
+    Returns
+    -------
+    (n, h * rows, w * columns, c)
+
+    Raises ValueError for another interpolation or a size below 1.
+    """
     x = as_float64(x, "upsample2d: x", 4)
     rows, columns = (_upsampling_matrix(n, times, interpolation)
                      for n, times in zip(x.shape[1:3], pair(size, "size", 1), strict=True))
@@ -19,7 +34,7 @@ def upsample2d(x: ArrayLike, size: IntOrPair, interpolation: str = "nearest") ->
 
 
 def upsample2d_grad(dy: ArrayLike, size: IntOrPair, interpolation: str = "nearest") -> Array:
-    """dx = R' dy C, the transpose of `upsample2d`."""
+    """dx = R' dy C, the transpose of `upsample2d`: dy (n, h * rows, w * columns, c), dx (n, h, w, c)."""
     dy, size = as_float64(dy, "upsample2d_grad: dy", 4), pair(size, "size", 1)
     rows, columns = (_upsampling_matrix(n // times, times, interpolation)
                      for n, times in zip(dy.shape[1:3], size, strict=True))
@@ -44,7 +59,15 @@ def affine_transform(
     fill_mode : what extends the pixels a b c d: 'reflect' (b a | a b c d | d c), 'wrap' (c d | a b c d | a b),
         'nearest' (a a | a b c d | d d) or 'constant' (`fill_value` everywhere).
     interpolation : 'bilinear' between the four pixels around a position, or the 'nearest', floor(position + 1/2).
+
+    Returns
+    -------
+    (n, oh, ow, c)
+
+    Raises ValueError for another fill mode or interpolation.
     """
+    check_choice(fill_mode, ("reflect", "wrap", "nearest", "constant"), "affine_transform: fill_mode")
+    check_choice(interpolation, _INTERPOLATIONS, "affine_transform: interpolation")
     x = as_float64(x, "affine_transform: x", 4)
     m = np.broadcast_to(as_float64(matrix, "affine_transform: matrix"), (len(x), 6))[:, :, None, None]
     i, j = np.arange(output_size[0])[:, None], np.arange(output_size[1])[None]
@@ -62,6 +85,7 @@ def affine_transform(
 
 def _upsampling_matrix(inputs: int, times: int, interpolation: str) -> Array:
     """Row i holds the weights of the inputs in output i, whose centre is at (i + 1/2) / times - 1/2."""
+    check_choice(interpolation, _INTERPOLATIONS, "interpolation")
     matrix = np.zeros((inputs * times, inputs))
     for i in range(inputs * times):
         if interpolation == "nearest":
