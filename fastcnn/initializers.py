@@ -65,7 +65,7 @@ class Ones(Initializer):
 
 
 class Constant(Initializer):
-    """The same number everywhere, or an array that broadcasts to the shape."""
+    """`value` everywhere: a number, or an array that broadcasts to the shape."""
 
     def __init__(self, value: Any = 0.0) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Constant(Initializer):
 
 
 class RandomNormal(Initializer):
-    """Normal distribution."""
+    """Normal distribution of this `mean` and standard deviation, `stddev`."""
 
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
         super().__init__(seed)
@@ -94,7 +94,7 @@ class RandomNormal(Initializer):
 
 
 class TruncatedNormal(Initializer):
-    """Normal distribution, values beyond two standard deviations drawn again."""
+    """Normal distribution of `mean` and `stddev`; values beyond two standard deviations are drawn again."""
 
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
         super().__init__(seed)
@@ -245,7 +245,7 @@ class FunctionInitializer(Initializer):
 
 
 def compute_fans(shape: Sequence[int]) -> tuple[int, int]:
-    """Return (fan_in, fan_out) of a weight: inputs feeding one output, outputs fed by one input."""
+    """Return (fan_in, fan_out) of a weight of `shape`: inputs feeding one output, outputs fed by one input."""
     if len(shape) < 2:
         size = math.prod(shape)
         return size, size

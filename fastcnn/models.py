@@ -92,6 +92,7 @@ class Model(Trainer):
 
     @property
     def graph(self) -> Graph:
+        """The layers' calls in order; ValueError before the shapes are known."""
         return self._with_shapes()._graph
 
     def _with_shapes(self) -> Model:
@@ -103,6 +104,7 @@ class Model(Trainer):
 
     @property
     def built(self) -> bool:
+        """Whether the shapes are known."""
         return self._graph is not None
 
     @property
@@ -160,10 +162,12 @@ class Model(Trainer):
 
     @property
     def input_shape(self):
+        """The shape of the input, None for the batch; a list or a dictionary if the model was made with one."""
         return self._with_shapes()._inputs.pack([tensor.shape for tensor in self.inputs])
 
     @property
     def output_shape(self):
+        """The shape of the output, likewise."""
         return self._with_shapes()._outputs.pack([tensor.shape for tensor in self.outputs])
 
     def __call__(self, x, training: bool = False):
@@ -208,14 +212,17 @@ class Model(Trainer):
 
     @property
     def weights(self) -> list[Variable]:
+        """The weights of all layers in order, kernel before bias."""
         return [v for layer in self.layers for v in layer.variables]
 
     @property
     def trainable_weights(self) -> list[Variable]:
+        """The weights that training changes."""
         return [v for v in self.weights if v.trainable]
 
     @property
     def trainable(self) -> bool:
+        """Whether any layer trains; setting it sets all layers."""
         return any(layer.trainable for layer in self.layers)
 
     @trainable.setter
@@ -224,6 +231,7 @@ class Model(Trainer):
             layer.trainable = value
 
     def count_params(self) -> int:
+        """How many numbers the weights hold."""
         return sum(v.value.size for v in self.weights)
 
     def get_weights(self) -> list[np.ndarray]:
@@ -372,7 +380,7 @@ def run_layer(layer: Layer, inputs: Sequence[Any], training: bool) -> np.ndarray
 
 
 def load_model(path, custom_objects: dict[str, Any] | None = None) -> Model:
-    """The model that `Model.save` wrote: architecture, weights and, where saved, the training state.
+    """The model that `Model.save` wrote to `path`: architecture, weights and, where saved, the training state.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Small tools shared by the modules above: one-hot targets, argument checks, configurations."""
+"""Small tools: one-hot targets for users; argument checks and configurations for the modules above."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .errors import unknown_name
+
+__all__ = ["to_categorical"]  # the others serve the modules above
 
 T = TypeVar("T")
 

@@ -30,9 +30,11 @@ class Callback:
         self.params: dict[str, Any] = {}
 
     def set_model(self, model: Any) -> None:
+        """Called before all hooks: the model at work."""
         self.model = model
 
     def set_params(self, params: dict[str, Any]) -> None:
+        """Called before all hooks: how the loop was started."""
         self.params = params
 
     @property
@@ -41,33 +43,47 @@ class Callback:
         cls, own = type(self), vars(self)
         return any(hook in own or getattr(cls, hook) is not getattr(Callback, hook) for hook in _BATCH_HOOKS)
 
-    def on_train_begin(self, logs: Logs | None = None) -> None: ...
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Called before the first epoch."""
 
-    def on_train_end(self, logs: Logs | None = None) -> None: ...
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Called after the last epoch."""
 
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None: ...
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Called before each epoch, numbered from 0."""
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None: ...
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Called after each epoch, with its loss and metrics, also those of validation as 'val_...'."""
 
-    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None: ...
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Called before each step of training."""
 
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None: ...
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Called after each step, with the means of the epoch so far."""
 
-    def on_test_begin(self, logs: Logs | None = None) -> None: ...
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        """Called before `evaluate` and each validation."""
 
-    def on_test_end(self, logs: Logs | None = None) -> None: ...
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        """Called after them, with the loss and the metrics."""
 
-    def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None: ...
+    def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Called before each batch of a test."""
 
-    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None: ...
+    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Called after each batch of a test, with the means so far."""
 
-    def on_predict_begin(self, logs: Logs | None = None) -> None: ...
+    def on_predict_begin(self, logs: Logs | None = None) -> None:
+        """Called before `predict`."""
 
-    def on_predict_end(self, logs: Logs | None = None) -> None: ...
+    def on_predict_end(self, logs: Logs | None = None) -> None:
+        """Called after `predict`."""
 
-    def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None: ...
+    def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Called before each batch of `predict`."""
 
-    def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None: ...
+    def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Called after each batch of `predict`."""
 
 
 class History(Callback):

@@ -96,6 +96,15 @@ class Layer:
     batch. `forward` gets and returns float32 arrays with the batch first; `backward` gets the gradient of the loss
     with respect to what `forward` returned, sets `self.gradients[name]` for each weight, and returns the gradient
     with respect to `x`. The engine runs it among the compiled layers.
+
+    Parameters
+    ----------
+    trainable : False freezes the weights.
+    name : unique within a model; by default the class's name in snake case, numbered.
+
+    Attributes
+    ----------
+    input_shape, output_shape : of the first and the latest call, None before.
     """
 
     def __init__(self, trainable: bool = True, name: str | None = None):
@@ -197,6 +206,7 @@ class Layer:
             self.check_input(input_shape)
 
     def output_shape_of(self, input_shape):
+        """`compute_output_shape`, kept as `output_shape`."""
         self.output_shape = self.compute_output_shape(input_shape)
         return self.output_shape
 
@@ -212,9 +222,11 @@ class Layer:
         return plan.python(self, inputs, shape[1:])
 
     def forward(self, x, training: bool):
+        """The output for x, an array or a list of them, the batch first: for layers written in NumPy."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, training)")
 
     def backward(self, dy):
+        """The gradient with respect to x, from that of the output; sets `gradients` of the weights."""
         raise NotImplementedError(f"{type(self).__name__} must define backward(dy)")
 
     def flops(self, output_shape) -> int:
@@ -225,13 +237,16 @@ class Layer:
 
     @property
     def weights(self) -> list[Variable]:
+        """All weights, kernel before bias."""
         return list(self.variables)
 
     @property
     def trainable_weights(self) -> list[Variable]:
+        """The weights that training changes; none in a frozen layer."""
         return [v for v in self.variables if v.trainable]
 
     def count_params(self) -> int:
+        """How many numbers the weights hold."""
         return sum(v.value.size for v in self.variables)
 
     def get_weights(self) -> list[np.ndarray]:
@@ -250,6 +265,7 @@ class Layer:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Layer:
+        """A layer from what `get_config` gave."""
         return cls(**config)
 
     def __repr__(self) -> str:

@@ -151,6 +151,7 @@ class Conv2D(FilterBank):
     padding : 'valid', 'same' (TensorFlow's rule), an int, a pair, or ((top, bottom), (left, right)).
     groups : divides the input's channels and `filters`; each group of filters sees its share of the channels.
     activation : a name, see `Activation`.
+    use_bias : whether there is a `bias`.
     kernel_initializer, bias_initializer : see `fastcnn.initializers`.
     kernel_regularizer : see `fastcnn.regularizers`.
     algorithm : 'auto', 'direct', 'im2col' or, for 3 x 3 kernels without strides, dilation and groups, 'winograd'.
@@ -203,6 +204,7 @@ class DepthwiseConv2D(Depthwise):
     padding : 'valid', 'same' (TensorFlow's rule), an int, a pair, or ((top, bottom), (left, right)).
     depth_multiplier : filters per channel.
     activation : a name, see `Activation`.
+    use_bias : whether there is a `bias`.
     depthwise_initializer, bias_initializer : see `fastcnn.initializers`.
     depthwise_regularizer : see `fastcnn.regularizers`.
 

@@ -20,6 +20,7 @@ class Conv1D(FilterBank):
         depends on later steps; van den Oord et al., 2016), an int, or a pair (before, after).
     groups : divides the input's channels and `filters`; each group of filters sees its share of the channels.
     activation : a name, see `Activation`.
+    use_bias : whether there is a `bias`.
     kernel_initializer, bias_initializer : see `fastcnn.initializers`.
     kernel_regularizer : see `fastcnn.regularizers`.
     algorithm : 'auto', 'direct' or 'im2col'.
@@ -46,6 +47,7 @@ class DepthwiseConv1D(Depthwise):
     kernel_size, strides, padding, dilation_rate : as for `Conv1D`.
     depth_multiplier : filters per channel.
     activation : a name, see `Activation`.
+    use_bias : whether there is a `bias`.
     depthwise_initializer, bias_initializer : see `fastcnn.initializers`.
     depthwise_regularizer : see `fastcnn.regularizers`.
 

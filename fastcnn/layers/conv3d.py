@@ -28,6 +28,7 @@ class Conv3D(FilterBank):
     padding : 'valid', 'same' (TensorFlow's rule), an int, three, or ((front, back), (top, bottom), (left, right)).
     groups : divides the input's channels and `filters`; each group of filters sees its share of the channels.
     activation : a name, see `Activation`.
+    use_bias : whether there is a `bias`.
     kernel_initializer, bias_initializer : see `fastcnn.initializers`.
     kernel_regularizer : see `fastcnn.regularizers`.
     algorithm : 'auto', 'direct' or 'im2col'.

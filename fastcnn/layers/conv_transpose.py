@@ -36,6 +36,7 @@ class Conv2DTranspose(Convolution):
     output_padding : None, an int, or a pair, less than `strides`: rows and columns more at the bottom and right.
     groups : divides the input's channels and `filters`.
     activation : a name, see `Activation`.
+    use_bias : whether there is a `bias`.
     kernel_initializer, bias_initializer : see `fastcnn.initializers`.
     kernel_regularizer : see `fastcnn.regularizers`.
 
@@ -61,6 +62,7 @@ class Conv2DTranspose(Convolution):
         self.kernel_regularizer = regularizers.get(kernel_regularizer, self.name)
 
     def check_output_padding(self, output_padding: Any) -> Any:
+        """None, or a pair of ints, each less than the stride."""
         if output_padding is None:
             return None
         extra = pair(output_padding, "output_padding", self.name, least=0)

@@ -73,6 +73,7 @@ class Dense(DeclaredLayer):
     ----------
     units : number of outputs.
     activation : a name, see `Activation`.
+    use_bias : whether there is a `bias`.
     kernel_initializer, bias_initializer : see `fastcnn.initializers`.
     kernel_regularizer : see `fastcnn.regularizers`.
 

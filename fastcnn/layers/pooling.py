@@ -1,20 +1,4 @@
-"""Pooling layers: a window, or the entire image, becomes one value per channel.
-
-`MaxPooling2D`, `MinPooling2D` and `AveragePooling2D` take images (batch, height, width, channels) and give
-(batch, oh, ow, channels); the 1D forms take sequences (batch, steps, channels) and give (batch, outputs, channels),
-the 3D forms volumes (batch, depth, height, width, channels) and give (batch, od, oh, ow, channels). Their arguments:
-
-pool_size : an int, or a pair (rows, columns) for images, three ints (depth, rows, columns) for volumes.
-strides : likewise; None for `pool_size`, windows side by side.
-padding : 'valid', 'same' (TensorFlow's rule), an int, a pair, or ((top, bottom), (left, right)), less than
-    `pool_size` on each side; for sequences a pair is (before, after), for volumes it is three of either. Padded
-    pixels never count.
-
-The global forms give (batch, channels), or with `keepdims` (batch, 1, 1, channels), a 1 for each axis pooled.
-
-ValueError and TypeError are raised for wrong arguments; when called, ValueError for inputs of another rank
-or smaller than the window.
-"""
+"""Pooling layers: a window, or the entire image, becomes one value per channel."""
 
 from __future__ import annotations
 
@@ -35,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _Pooling(DeclaredLayer):
-    """A window slides over each channel, along `rank` axes."""
+    """Base: a window slides over each channel, along `rank` axes."""
 
     axes, rank = IMAGES, 2
 
@@ -65,28 +49,55 @@ class _Pooling(DeclaredLayer):
 
 
 class MaxPooling2D(_Pooling):
-    """The largest value of each window; see `fastcnn.layers.pooling` for arguments."""
+    """The largest value of each window of an image.
+
+    y[n, i, j, c] = max over r, s of x[n, i*sh + r - top, j*sw + s - left, c]. Input (batch, height, width, channels),
+    output (batch, oh, ow, channels). Padded pixels never count.
+
+    Parameters
+    ----------
+    pool_size : an int, or a pair (rows, columns).
+    strides : likewise; None for `pool_size`, windows side by side.
+    padding : 'valid', 'same' (TensorFlow's rule), an int, a pair, or ((top, bottom), (left, right)), less than
+        `pool_size` on each side.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For wrong arguments; when called, for inputs of another rank or smaller than the window.
+    """
 
     def lower(self, plan: Lowering, x: Value) -> Value:
         return lower_max(plan, x, self)
 
 
 class MinPooling2D(_Pooling):
-    """The smallest value of each window; see `fastcnn.layers.pooling` for arguments."""
+    """The smallest value of each window of an image; arguments, shapes and errors as of `MaxPooling2D`."""
 
     def lower(self, plan: Lowering, x: Value) -> Value:
         return plan.add(operations.MaxPool(x, self.window(x.shape), minimum=True, layer=self))
 
 
 class AveragePooling2D(_Pooling):
-    """The mean of each window; see `fastcnn.layers.pooling` for arguments."""
+    """The mean of each window of an image; arguments, shapes and errors as of `MaxPooling2D`.
+
+    y[n, i, j, c] = sum over r, s of x[n, i*sh + r - top, j*sw + s - left, c] / the number of these pixels in the image.
+    """
 
     def lower(self, plan: Lowering, x: Value) -> Value:
         return lower_average(plan, x, self)
 
 
 class MaxPooling1D(_Pooling):
-    """The largest value of each window of a sequence; see `fastcnn.layers.pooling` for arguments."""
+    """The largest value of each window of a sequence, as `MaxPooling2D` of images of one row.
+
+    Input (batch, steps, channels), output (batch, outputs, channels).
+
+    Parameters
+    ----------
+    pool_size, strides : an int; `strides` None for `pool_size`, windows side by side.
+    padding : 'valid', 'same', an int, or a pair (before, after), less than `pool_size` on each side.
+    """
 
     axes, rank = SEQUENCES, 1
 
@@ -95,7 +106,7 @@ class MaxPooling1D(_Pooling):
 
 
 class AveragePooling1D(_Pooling):
-    """The mean of each window of a sequence; see `fastcnn.layers.pooling` for arguments."""
+    """The mean of the steps of each window that are in the sequence; arguments and shapes as of `MaxPooling1D`."""
 
     axes, rank = SEQUENCES, 1
 
@@ -104,7 +115,15 @@ class AveragePooling1D(_Pooling):
 
 
 class MaxPooling3D(_Pooling):
-    """The largest value of each window of a volume; see `fastcnn.layers.pooling` for arguments."""
+    """The largest value of each window of a volume, as `MaxPooling2D` with one axis more.
+
+    Input (batch, depth, height, width, channels), output (batch, od, oh, ow, channels).
+
+    Parameters
+    ----------
+    pool_size, strides : an int, or three (depth, rows, columns); `strides` None for `pool_size`.
+    padding : 'valid', 'same', an int, three, or three pairs, less than `pool_size` on each side.
+    """
 
     axes, rank = VOLUMES, 3
 
@@ -113,7 +132,7 @@ class MaxPooling3D(_Pooling):
 
 
 class AveragePooling3D(_Pooling):
-    """The mean of each window of a volume; see `fastcnn.layers.pooling` for arguments."""
+    """The mean of the voxels of each window that are in the volume; arguments and shapes as of `MaxPooling3D`."""
 
     axes, rank = VOLUMES, 3
 
@@ -144,7 +163,10 @@ def lower_volume(plan: Lowering, x: Value, layer: _Pooling, along_depth: Any) ->
 
 
 class _GlobalPooling(DeclaredLayer):
-    """What the global forms share."""
+    """What the global forms share: (batch, ..., channels) gives (batch, channels).
+
+    With `keepdims` it gives (batch, 1, ..., channels), a 1 for each axis pooled.
+    """
 
     maximum = False
 
@@ -163,37 +185,37 @@ class _GlobalPooling(DeclaredLayer):
 
 
 class GlobalAveragePooling1D(_GlobalPooling):
-    """The mean of each channel over the sequence."""
+    """The mean of each channel over the sequence, (batch, channels); axes of length 1 stay with `keepdims`."""
 
     axes = SEQUENCES
 
 
 class GlobalAveragePooling2D(_GlobalPooling):
-    """The mean of each channel over the image."""
+    """The mean of each channel over the image, (batch, channels); axes of length 1 stay with `keepdims`."""
 
     axes = IMAGES
 
 
 class GlobalAveragePooling3D(_GlobalPooling):
-    """The mean of each channel over the volume."""
+    """The mean of each channel over the volume, (batch, channels); axes of length 1 stay with `keepdims`."""
 
     axes = VOLUMES
 
 
 class GlobalMaxPooling1D(_GlobalPooling):
-    """The largest value of each channel over the sequence."""
+    """The largest value of each channel over the sequence, (batch, channels); axes of length 1 stay with `keepdims`."""
 
     axes, maximum = SEQUENCES, True
 
 
 class GlobalMaxPooling2D(_GlobalPooling):
-    """The largest value of each channel over the image."""
+    """The largest value of each channel over the image, (batch, channels); axes of length 1 stay with `keepdims`."""
 
     axes, maximum = IMAGES, True
 
 
 class GlobalMaxPooling3D(_GlobalPooling):
-    """The largest value of each channel over the volume."""
+    """The largest value of each channel over the volume, (batch, channels); axes of length 1 stay with `keepdims`."""
 
     axes, maximum = VOLUMES, True
 

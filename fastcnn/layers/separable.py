@@ -74,6 +74,7 @@ class SeparableConv2D(_Separable):
     padding : 'valid', 'same' (TensorFlow's rule), an int, a pair, or ((top, bottom), (left, right)).
     depth_multiplier : filters per channel of the depthwise convolution.
     activation : a name, see `Activation`.
+    use_bias : whether there is a `bias`.
     depthwise_initializer, pointwise_initializer, bias_initializer : see `fastcnn.initializers`.
     depthwise_regularizer, pointwise_regularizer : see `fastcnn.regularizers`.
 

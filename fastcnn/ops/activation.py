@@ -127,17 +127,17 @@ def log_softmax(x: ArrayLike, axis: int = -1) -> Array:
 
 
 def softmax_grad(dy: ArrayLike, x: ArrayLike, axis: int = -1) -> Array:
-    """y * (dy - sum(y * dy)) with y = softmax(x): the gradient of a loss with respect to x."""
+    """y * (dy - sum(y * dy)) with y = softmax(x) along `axis`: the gradient of a loss with respect to x."""
     return _normalize_grad(dy, x, axis, "softmax")
 
 
 def log_softmax_grad(dy: ArrayLike, x: ArrayLike, axis: int = -1) -> Array:
-    """dy - softmax(x) * sum(dy): the gradient of a loss with respect to x."""
+    """dy - softmax(x) * sum(dy) along `axis`: the gradient of a loss with respect to x."""
     return _normalize_grad(dy, x, axis, "log_softmax")
 
 
 def activation(x: ArrayLike, name: str) -> Array:
-    """The activation called `name`, with its default parameter; softmaxes along the last axis."""
+    """The activation called `name` of x, with its default parameter; softmaxes along the last axis."""
     _check_name(name, "activation")
     return _normalize(x, -1, name) if name in SOFTMAXES else _apply(name, x)
 

@@ -59,7 +59,10 @@ def batch_norm(x: ArrayLike, gamma: ArrayLike = 1.0, beta: ArrayLike = 0.0, mean
 
 def batch_norm_grad(dy: ArrayLike, x: ArrayLike, gamma: ArrayLike = 1.0, mean: ArrayLike | None = None,
                     variance: ArrayLike | None = None, epsilon: float = 1e-3) -> tuple[Array, Array, Array]:
-    """Gradients (dx, dgamma, dbeta) of `batch_norm`; given statistics are constants, as in a frozen layer."""
+    """Gradients (dx, dgamma, dbeta) of `batch_norm`, from that of its result, dy; other arguments as there.
+
+    Given statistics are constants, as in a frozen layer.
+    """
     where = "batch_norm_grad"
     x = _values(x, f"{where}: x")
     dy = as_float32(dy, None, f"{where}: dy", x.shape)
@@ -99,7 +102,7 @@ def layer_norm(x: ArrayLike, gamma: ArrayLike = 1.0, beta: ArrayLike = 0.0, axis
 
 def layer_norm_grad(dy: ArrayLike, x: ArrayLike, gamma: ArrayLike = 1.0, axis: int | Sequence[int] = -1,
                     epsilon: float = 1e-3) -> tuple[Array, Array, Array]:
-    """Gradients (dx, dgamma, dbeta) of `layer_norm`."""
+    """Gradients (dx, dgamma, dbeta) of `layer_norm`, from that of its result, dy; other arguments as there."""
     where = "layer_norm_grad"
     x = _values(x, f"{where}: x")
     dy = as_float32(dy, None, f"{where}: dy", x.shape)
@@ -131,7 +134,7 @@ def group_norm(x: ArrayLike, gamma: ArrayLike = 1.0, beta: ArrayLike = 0.0, grou
 
 def group_norm_grad(dy: ArrayLike, x: ArrayLike, gamma: ArrayLike = 1.0, groups: int = 32,
                     epsilon: float = 1e-3) -> tuple[Array, Array, Array]:
-    """Gradients (dx, dgamma, dbeta) of `group_norm`."""
+    """Gradients (dx, dgamma, dbeta) of `group_norm`, from that of its result, dy; other arguments as there."""
     where = "group_norm_grad"
     x = _values(x, f"{where}: x")
     dy = as_float32(dy, None, f"{where}: dy", x.shape)

@@ -38,7 +38,9 @@ def max_pool2d(
     Parameters
     ----------
     x : (n, h, w, c)
-    strides : defaults to pool_size
+    pool_size : an int, or a pair (rows, columns)
+    strides : likewise; defaults to pool_size
+    padding : 'valid', 'same', an int, a pair, or ((top, bottom), (left, right)), less than pool_size on each side
 
     Returns
     -------
@@ -66,7 +68,10 @@ def max_pool2d_grad(
     strides: IntOrPair | None = None,
     padding: Padding = "valid",
 ) -> Array:
-    """Gradient of `max_pool2d` with respect to x, (n, h, w, c): dy goes to the maximum of its window."""
+    """Gradient of `max_pool2d` with respect to x, (n, h, w, c): dy goes to the maximum of its window.
+
+    dy has the shape of the result; the other arguments are those of the forward pass.
+    """
     return _extreme_grad(dy, x, pool_size, strides, padding, False, "max_pool2d_grad")
 
 
@@ -77,7 +82,10 @@ def min_pool2d_grad(
     strides: IntOrPair | None = None,
     padding: Padding = "valid",
 ) -> Array:
-    """Gradient of `min_pool2d` with respect to x, (n, h, w, c): dy goes to the minimum of its window."""
+    """Gradient of `min_pool2d` with respect to x, (n, h, w, c): dy goes to the minimum of its window.
+
+    dy has the shape of the result; the other arguments are those of the forward pass.
+    """
     return _extreme_grad(dy, x, pool_size, strides, padding, True, "min_pool2d_grad")
 
 
@@ -97,7 +105,7 @@ def avg_pool2d(
     Parameters
     ----------
     x : (n, h, w, c)
-    strides : defaults to pool_size
+    pool_size, strides, padding : as of `max_pool2d`
 
     Returns
     -------
@@ -118,7 +126,10 @@ def avg_pool2d_grad(
     padding: Padding = "valid",
     count_include_pad: bool = False,
 ) -> Array:
-    """Gradient of `avg_pool2d` with respect to x: each pixel gets dy / count of its windows."""
+    """Gradient of `avg_pool2d` with respect to x: each pixel gets dy / count of its windows.
+
+    dy has the shape of the result, `input_shape` is x's; the other arguments are those of the forward pass.
+    """
     where = "avg_pool2d_grad"
     shape = image_shape(input_shape, "input_shape", where)
     sizes, y_shape = _windows(shape, pool_size, strides, padding, where)
@@ -129,7 +140,7 @@ def avg_pool2d_grad(
 
 
 def global_avg_pool2d(x: ArrayLike, keepdims: bool = False) -> Array:
-    """Mean over all pixels: (n, h, w, c) -> (n, c), or (n, 1, 1, c) with keepdims."""
+    """Mean of x over all pixels: (n, h, w, c) -> (n, c), or (n, 1, 1, c) with keepdims."""
     x = _images(x, "global_avg_pool2d: x")
     y = np.empty((len(x), 1, 1, x.shape[3]), np.float32)
     run(GlobalAvgPool(tensor(x), tensor(y)))
@@ -137,7 +148,10 @@ def global_avg_pool2d(x: ArrayLike, keepdims: bool = False) -> Array:
 
 
 def global_avg_pool2d_grad(dy: ArrayLike, input_shape: Sequence[int]) -> Array:
-    """Gradient of `global_avg_pool2d` with respect to x: dy / (h * w); dy is (n, c) or (n, 1, 1, c)."""
+    """Gradient of `global_avg_pool2d` with respect to x, of `input_shape`: dy / (h * w).
+
+    dy is (n, c) or (n, 1, 1, c).
+    """
     where = "global_avg_pool2d_grad"
     dx = np.empty(_with_pixels(image_shape(input_shape, "input_shape", where), where), np.float32)
     run(GlobalAvgPoolGrad(tensor(_pooled(dy, dx.shape, where)), tensor(dx)))
@@ -145,7 +159,7 @@ def global_avg_pool2d_grad(dy: ArrayLike, input_shape: Sequence[int]) -> Array:
 
 
 def global_max_pool2d(x: ArrayLike, keepdims: bool = False) -> Array:
-    """Maximum over all pixels: (n, h, w, c) -> (n, c), or (n, 1, 1, c) with keepdims; NaN wins."""
+    """Maximum of x over all pixels: (n, h, w, c) -> (n, c), or (n, 1, 1, c) with keepdims; NaN wins."""
     x = _images(x, "global_max_pool2d: x")
     y = np.empty((len(x), 1, 1, x.shape[3]), np.float32)
     run(GlobalMaxPool(tensor(x), tensor(y)))

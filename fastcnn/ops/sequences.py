@@ -35,6 +35,7 @@ def conv1d(
     x : (n, steps, in_channels)
     w : (kernel_size, in_channels // groups, filters)
     b : (filters,), optional
+    strides, dilation : an int
     padding : 'valid', 'same', 'causal' (all zeros before the sequence), an int, or a pair (before, after)
     algorithm : 'auto', 'direct' or 'im2col'
 
@@ -63,7 +64,10 @@ def conv1d_input_grad(
     groups: int = 1,
     algorithm: str = "auto",
 ) -> Array:
-    """Gradient of `conv1d` with respect to x, of `input_shape` (n, steps, in_channels)."""
+    """Gradient of `conv1d` with respect to x, of `input_shape` (n, steps, in_channels).
+
+    dy is (n, outputs, filters); the other arguments are those of the forward pass.
+    """
     where = "conv1d_input_grad"
     dy, w = as_float32(dy, 3, f"{where}: dy", axes=SEQUENCES), as_float32(w, 3, f"{where}: w", axes=FILTERS)
     shape = image_shape(input_shape, "input_shape", where, SEQUENCES)
@@ -82,7 +86,10 @@ def conv1d_weight_grad(
     groups: int = 1,
     algorithm: str = "auto",
 ) -> Array:
-    """Gradient of `conv1d` with respect to w, (kernel_size, in_channels // groups, filters)."""
+    """Gradient of `conv1d` with respect to w, (kernel_size, in_channels // groups, filters).
+
+    dy is (n, outputs, filters); the other arguments are those of the forward pass.
+    """
     where = "conv1d_weight_grad"
     x, dy = as_float32(x, 3, f"{where}: x", axes=SEQUENCES), as_float32(dy, 3, f"{where}: dy", axes=SEQUENCES)
     (kernel,) = sizes(kernel_size, 1, "kernel_size", where)
@@ -100,7 +107,10 @@ def _row(conv: Conv, algorithm: str):
 def max_pool1d(
     x: ArrayLike, pool_size: IntOrPair, strides: IntOrPair | None = None, padding: Padding = "valid"
 ) -> Array:
-    """Maximum of each window of (n, steps, c); ties, NaN and padding as in `max_pool2d`."""
+    """Maximum of each window of x (n, steps, c), (n, outputs, c); ties, NaN and padding as in `max_pool2d`.
+
+    `pool_size` and `strides` are ints; `padding` is 'valid', 'same', an int or a pair (before, after).
+    """
     x = as_float32(x, 3, "max_pool1d: x", axes=SEQUENCES)
     windows, y_shape = _windows(x.shape, pool_size, strides, padding, "max_pool1d")
     y = np.empty(y_shape, np.float32)
@@ -115,7 +125,7 @@ def max_pool1d_grad(
     strides: IntOrPair | None = None,
     padding: Padding = "valid",
 ) -> Array:
-    """Gradient of `max_pool1d` with respect to x: dy goes to the first maximum of its window."""
+    """Gradient of `max_pool1d` with respect to x: dy (n, outputs, c) goes to the first maximum of its window."""
     where = "max_pool1d_grad"
     x = as_float32(x, 3, f"{where}: x", axes=SEQUENCES)
     windows, y_shape = _windows(x.shape, pool_size, strides, padding, where)
@@ -131,7 +141,7 @@ def max_pool1d_grad(
 def avg_pool1d(
     x: ArrayLike, pool_size: IntOrPair, strides: IntOrPair | None = None, padding: Padding = "valid"
 ) -> Array:
-    """Mean of the steps of each window of (n, steps, c) that are in the sequence."""
+    """Mean of the steps of each window that are in the sequence; arguments and shapes as of `max_pool1d`."""
     x = as_float32(x, 3, "avg_pool1d: x", axes=SEQUENCES)
     windows, y_shape = _windows(x.shape, pool_size, strides, padding, "avg_pool1d")
     y = np.empty(y_shape, np.float32)
@@ -146,7 +156,7 @@ def avg_pool1d_grad(
     strides: IntOrPair | None = None,
     padding: Padding = "valid",
 ) -> Array:
-    """Gradient of `avg_pool1d` with respect to x: each step gets dy / count of its windows."""
+    """Gradient of `avg_pool1d` with respect to x, of `input_shape`: each step gets dy / count of its windows."""
     where = "avg_pool1d_grad"
     n, steps, c = image_shape(input_shape, "input_shape", where, SEQUENCES)
     windows, y_shape = _windows((n, steps, c), pool_size, strides, padding, where)

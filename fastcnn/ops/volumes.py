@@ -74,7 +74,10 @@ def conv3d_input_grad(
     groups: int = 1,
     algorithm: str = "auto",
 ) -> Array:
-    """Gradient of `conv3d` with respect to x, of `input_shape` (n, depth, height, width, in_channels)."""
+    """Gradient of `conv3d` with respect to x, of `input_shape` (n, depth, height, width, in_channels).
+
+    dy is (n, od, oh, ow, filters); the other arguments are those of the forward pass.
+    """
     where = "conv3d_input_grad"
     dy, w = as_float32(dy, 5, f"{where}: dy", axes=VOLUMES), as_float32(w, 5, f"{where}: w", axes=FILTERS)
     shape = image_shape(input_shape, "input_shape", where, VOLUMES)
@@ -100,7 +103,10 @@ def conv3d_weight_grad(
     groups: int = 1,
     algorithm: str = "auto",
 ) -> Array:
-    """Gradient of `conv3d` with respect to w, (kd, kh, kw, in_channels // groups, filters)."""
+    """Gradient of `conv3d` with respect to w, (kd, kh, kw, in_channels // groups, filters).
+
+    `kernel_size` is an int or three; dy is (n, od, oh, ow, filters); the other arguments are those of the forward pass.
+    """
     where = "conv3d_weight_grad"
     x, dy = as_float32(x, 5, f"{where}: x", axes=VOLUMES), as_float32(dy, 5, f"{where}: dy", axes=VOLUMES)
     kernel = sizes(kernel_size, 3, "kernel_size", where)
@@ -116,7 +122,10 @@ def conv3d_weight_grad(
 def max_pool3d(
     x: ArrayLike, pool_size: IntOrPair, strides: IntOrPair | None = None, padding: Padding = "valid"
 ) -> Array:
-    """Maximum of each window of (n, d, h, w, c); ties, NaN and padding as in `max_pool2d`."""
+    """Maximum of each window of x (n, d, h, w, c), (n, od, oh, ow, c); ties, NaN and padding as in `max_pool2d`.
+
+    `pool_size` and `strides` are ints or three; `padding` is 'valid', 'same', an int, three, or three pairs.
+    """
     x = as_float32(x, 5, "max_pool3d: x", axes=VOLUMES)
     plane, depth, middle, y_shape = _windows(x.shape, pool_size, strides, padding, "max_pool3d")
     slices, y = np.empty(middle, np.float32), np.empty(y_shape, np.float32)
@@ -131,7 +140,10 @@ def max_pool3d_grad(
     strides: IntOrPair | None = None,
     padding: Padding = "valid",
 ) -> Array:
-    """Gradient of `max_pool3d` with respect to x: dy goes to the first maximum of its window, slice by slice."""
+    """Gradient of `max_pool3d` with respect to x: dy goes to the first maximum of its window, slice by slice.
+
+    dy has the shape of the result; the other arguments are those of the forward pass.
+    """
     where = "max_pool3d_grad"
     x = as_float32(x, 5, f"{where}: x", axes=VOLUMES)
     plane, depth, middle, y_shape = _windows(x.shape, pool_size, strides, padding, where)
@@ -150,7 +162,7 @@ def max_pool3d_grad(
 def avg_pool3d(
     x: ArrayLike, pool_size: IntOrPair, strides: IntOrPair | None = None, padding: Padding = "valid"
 ) -> Array:
-    """Mean of the voxels of each window of (n, d, h, w, c) that are in the volume."""
+    """Mean of the voxels of each window that are in the volume; arguments and shapes as of `max_pool3d`."""
     x = as_float32(x, 5, "avg_pool3d: x", axes=VOLUMES)
     plane, depth, middle, y_shape = _windows(x.shape, pool_size, strides, padding, "avg_pool3d")
     slices, y = np.empty(middle, np.float32), np.empty(y_shape, np.float32)
@@ -165,7 +177,7 @@ def avg_pool3d_grad(
     strides: IntOrPair | None = None,
     padding: Padding = "valid",
 ) -> Array:
-    """Gradient of `avg_pool3d` with respect to x: each voxel gets dy / count of its windows."""
+    """Gradient of `avg_pool3d` with respect to x, of `input_shape`: each voxel gets dy / count of its windows."""
     where = "avg_pool3d_grad"
     shape = image_shape(input_shape, "input_shape", where, VOLUMES)
     plane, depth, middle, y_shape = _windows(shape, pool_size, strides, padding, where)

@@ -14,6 +14,13 @@ class Adam(Optimizer):
     """m = β₁ m + (1-β₁) g, v = β₂ v + (1-β₂) g², w -= α m / (√v + ε), α = lr √(1-β₂ᵗ) / (1-β₁ᵗ).
 
     Source: Kingma & Ba (2015), the form with the bias corrections folded into α (end of its section 2).
+
+    Parameters
+    ----------
+    beta_1, beta_2 : β₁ and β₂, of the moving averages of the gradient and of its square, in [0, 1).
+    epsilon : ε, at least 0.
+
+    The others are those of every `Optimizer`.
     """
 
     slots = ("momentum", "velocity")

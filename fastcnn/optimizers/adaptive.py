@@ -13,6 +13,15 @@ class RMSprop(Optimizer):
 
     With momentum μ: m = μ m + lr g / √(v + ε) and w -= m. With `centered` the mean gradient's square is taken
     from v: a = ρ a + (1-ρ) g, and v - a² stands for v under the root.
+
+    Parameters
+    ----------
+    rho : ρ, of the moving averages, in [0, 1).
+    momentum : μ, in [0, 1].
+    epsilon : ε, at least 0.
+    centered : whether the gradient's variance takes the place of its mean square.
+
+    The others are those of every `Optimizer`.
     """
 
     kernel: str | None = "rmsprop"
@@ -59,7 +68,15 @@ class RMSprop(Optimizer):
 
 
 class Adagrad(Optimizer):
-    """a = a + g², w -= lr g / √(a + ε), a starting at initial_accumulator_value (Duchi et al., 2011)."""
+    """a = a + g², w -= lr g / √(a + ε) (Duchi et al., 2011).
+
+    Parameters
+    ----------
+    initial_accumulator_value : a before the first step, at least 0.
+    epsilon : ε, at least 0.
+
+    The others are those of every `Optimizer`.
+    """
 
     slots = ("accumulator",)
     kernel = "adagrad"
@@ -92,7 +109,15 @@ class Adagrad(Optimizer):
 
 
 class Adadelta(Optimizer):
-    """a = ρ a + (1-ρ) g², d = g √(u + ε) / √(a + ε), u = ρ u + (1-ρ) d², w -= lr d (Zeiler, 2012)."""
+    """a = ρ a + (1-ρ) g², d = g √(u + ε) / √(a + ε), u = ρ u + (1-ρ) d², w -= lr d (Zeiler, 2012).
+
+    Parameters
+    ----------
+    rho : ρ, of the moving averages, in [0, 1).
+    epsilon : ε, at least 0.
+
+    The others are those of every `Optimizer`.
+    """
 
     slots = ("accumulated_grad", "accumulated_delta_var")
     kernel = "adadelta"

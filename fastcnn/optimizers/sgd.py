@@ -13,6 +13,13 @@ class SGD(Optimizer):
 
     w -= lr g; with momentum μ: m = μ m - lr g and w += m, or w += μ m - lr g with Nesterov's look-ahead
     (Sutskever et al., 2013).
+
+    Parameters
+    ----------
+    momentum : μ, in [0, 1]; 0 is plain descent.
+    nesterov : whether momentum looks ahead.
+
+    The others are those of every `Optimizer`.
     """
 
     kernel: str | None = "sgd"
