@@ -25,6 +25,7 @@ from fastcnn.kernels import _cpu
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(fastcnn.__file__).parent
 SHIPPED = ("fastcnn", "tests", "bench", "examples", "tools", "docs")
+SOURCES = (".py", ".pyx", ".pxd", ".pyi", ".h", ".c", ".md")
 LIMIT_BYTES = 6 << 20
 
 
@@ -63,6 +64,18 @@ def test_lazy_modules_are_there():
     assert {"datasets", "reference", "layers"} <= set(dir(fastcnn))
     with pytest.raises(AttributeError, match="no attribute 'dataset'"):
         fastcnn.dataset  # noqa: B018
+
+
+# --------------------------------------------------------------------------------------------------- sources
+
+def test_lines_are_short():
+    """120 characters, but for rows of tables and lines with an address."""
+    files = [path for name in SHIPPED for path in (ROOT / name).rglob("*") if path.suffix in SOURCES
+             and not re.fullmatch(r"_\w+\.c", path.name)]  # those are Cython's
+    long = [f"{path.relative_to(ROOT)}:{number}" for path in [*files, *ROOT.glob("*.md"), *ROOT.glob("*.py")]
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+            if len(line) > 120 and not line.startswith("|") and "://" not in line]
+    assert len(files) > 200 and long == []
 
 
 # ------------------------------------------------------------------------------------------ compiler and CPU
