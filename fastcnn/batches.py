@@ -92,15 +92,6 @@ def check_lengths(arrays: Sequence[np.ndarray], names: Sequence[str], where: str
     return lengths.pop()
 
 
-def check_count(value, name: str, where: str, least: int = 1) -> int:
-    """An int of at least `least`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{where}: {name} must be an int, got {value!r}")
-    if value < least:
-        raise ValueError(f"{where}: {name} must be at least {least}, got {value}")
-    return int(value)
-
-
 def slices(samples: int, batch_size: int) -> Iterator[tuple[int, int]]:
     """(first, last) of each batch; the last may be smaller."""
     for first in range(0, samples, batch_size):

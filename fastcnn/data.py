@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from .random import generator
+from fastcnn.random import generator
+from fastcnn.utils import whole_number
 
 Arrays = Any  # one array, or a list or dictionary of arrays for a model with several inputs or outputs
 
@@ -52,7 +52,7 @@ class Dataset:
         self.x = _as_arrays(x)
         self.y = None if y is None else _as_arrays(y)
         self.num_samples = _common_length(self.x, self.y)
-        self.batch_size = _positive_int(batch_size)
+        self.batch_size = whole_number(batch_size, "batch_size", "Dataset")
         if transform is not None and not callable(transform):
             raise TypeError(
                 f"Dataset: transform must be a function of (x_batch, y_batch), got {type(transform).__name__}"
@@ -110,16 +110,6 @@ def _common_length(x: Arrays, y: Arrays) -> int:
         found = ", ".join(f"{label} has {n}" for label, n in lengths.items())
         raise ValueError(f"Dataset: all arrays need the same number of examples, but {found}")
     return lengths.popitem()[1]
-
-
-def _positive_int(batch_size: int) -> int:
-    try:
-        size = operator.index(batch_size)
-    except TypeError:
-        raise TypeError(f"Dataset: batch_size must be an int, got {batch_size!r}") from None
-    if size < 1:
-        raise ValueError(f"Dataset: batch_size must be 1 or more, got {size}")
-    return size
 
 
 def _take(arrays: Arrays, rows: np.ndarray) -> Arrays:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arrays import IMAGES
+from fastcnn.utils import whole_number
 
 Pair = tuple[int, int]
 IntOrPair = int | Sequence[int]
@@ -44,15 +45,6 @@ def sizes(value, rank: int, what: str, where: str, least: int = 1) -> tuple[int,
     if not least <= min(values) <= max(values) < SIZE_LIMIT:
         raise ValueError(f"{where}: {what} must be at least {least} and below 2**31, got {value!r}")
     return tuple(map(int, values))
-
-
-def positive(value, what: str, where: str) -> int:
-    """`value` as an int of at least 1; ValueError or TypeError names `where` and `what`."""
-    if not _is_int(value):
-        raise TypeError(f"{where}: {what} must be an int, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{where}: {what} must be at least 1, got {value}")
-    return int(value)
 
 
 def image_shape(shape, what: str, where: str, axes: str = IMAGES) -> tuple[int, ...]:
@@ -242,7 +234,7 @@ class Window3D:
 def check_channels(x_shape, w_shape, groups, where: str) -> int:
     """`groups` as an int; ValueError unless it divides the channels of x (n, ..., ic) and w (..., ic/groups, oc)."""
     ic, (wic, oc) = x_shape[-1], w_shape[-2:]
-    groups = positive(groups, "groups", where)
+    groups = whole_number(groups, "groups", where)
     if ic % groups or oc % groups:
         raise ValueError(f"{where}: groups={groups} must divide both the input channels ({ic}) and "
                          f"the filters ({oc})")

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from . import random
-from .errors import unknown_name
-from .utils import Configurable, real_number, resolve
+from fastcnn import random
+from fastcnn.errors import unknown_name
+from fastcnn.utils import Configurable, real_number, resolve
 
 # Standard deviation of a standard normal variable cut off at two standard deviations.
 _TRUNCATED_STDDEV = 0.87962566103423978

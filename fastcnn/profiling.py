@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.batches import check_count
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._op import Op
 from fastcnn.kernels.probe import copy_bandwidth, fma_peak
 from fastcnn.plan.builder import Buffer, Step
 from fastcnn.plan.plan import Plan
+from fastcnn.utils import whole_number
 
 if TYPE_CHECKING:
     from fastcnn.layers.base import Layer
@@ -116,9 +116,9 @@ def profile(model: Model, x, y=None, batch_size: int | None = None, repeats: int
         As `fit` and `predict` do, for data that does not fit the model, and for an empty batch.
     """
     where = f"{model.name}.profile"
-    repeats = check_count(repeats, "repeats", where)
+    repeats = whole_number(repeats, "repeats", where)
     xs, ys = (model._prepare_inputs(x, where), None) if y is None else model._batch(x, y, where)
-    n = len(xs[0]) if batch_size is None else min(len(xs[0]), check_count(batch_size, "batch_size", where))
+    n = len(xs[0]) if batch_size is None else min(len(xs[0]), whole_number(batch_size, "batch_size", where))
     if n == 0:
         raise ValueError(f"{where}: the batch holds no samples")
     threads = _cpu.get_num_threads()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .utils import Configurable, real_number, resolve
+from fastcnn.utils import Configurable, real_number, resolve
 
 
 class Regularizer(Configurable):

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from .errors import CheckpointError
+from fastcnn.errors import CheckpointError
 
 SUFFIX = ".safetensors"
 FORMAT_VERSION = 1

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
-from .utils import Configurable, real_number, resolve
+from fastcnn.utils import Configurable, real_number, resolve
 
 
 class LearningRateSchedule(Configurable):

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 
 class Source:
-    """Where batches come from: `batches()` yields (inputs, targets, samples, weights), samples being a slice or
-    indices into the arrays."""
+    """Where batches come from.
+
+    `batches()` yields (inputs, targets, samples, weights); samples are a slice of the arrays, or indices into them.
+    """
 
     batch_size = 0
     steps: int | None = None

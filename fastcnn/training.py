@@ -13,7 +13,7 @@ import numpy as np
 from fastcnn import compiling, optimizers, random
 from fastcnn import metrics as metrics_module
 from fastcnn.algorithms import get_algorithm_policy
-from fastcnn.batches import check_count, check_lengths, output_weights, prepare_input, shapes_of, slices
+from fastcnn.batches import check_lengths, output_weights, prepare_input, shapes_of, slices
 from fastcnn.callbacks import CallbackList, History
 from fastcnn.data import Dataset
 from fastcnn.kernels import _cpu
@@ -22,6 +22,7 @@ from fastcnn.layers.base import Variable
 from fastcnn.plan.plan import Plan
 from fastcnn.sources import ArraySource, IterableSource, Source, is_arrays
 from fastcnn.store import Store
+from fastcnn.utils import whole_number
 
 # Plans kept for reuse: the usual and the last, smaller batch, for training, testing and predicting.
 MAX_PLANS = 8
@@ -178,7 +179,7 @@ class Trainer:
 
         Weights, gradients and the optimiser's moments are not counted.
         """
-        batch_size = check_count(batch_size, "batch_size", f"{self.name}.summary")
+        batch_size = whole_number(batch_size, "batch_size", f"{self.name}.summary")
         self._own_store()
         trains = self._compiled is not None and self._compiled[0] is not None
         if trains:
@@ -345,8 +346,8 @@ class Trainer:
             For data that does not fit the model or the loss; nothing has been trained then.
         """
         where = f"{self.name}.fit"
-        epochs, initial_epoch = check_count(epochs, "epochs", where, 0), check_count(initial_epoch, "initial_epoch",
-                                                                                   where, 0)
+        epochs = whole_number(epochs, "epochs", where, 0)
+        initial_epoch = whole_number(initial_epoch, "initial_epoch", where, 0)
         source = self._source(x, y, batch_size, shuffle, validation_split, class_weight, sample_weight, where)
         validation = self._validation(source, validation_data, validation_split, where)
         params = {"epochs": epochs, "steps": source.steps, "verbose": verbose}
@@ -392,7 +393,7 @@ class Trainer:
             if split:
                 raise ValueError(f"{where}: validation_split needs arrays; give validation_data")
             return IterableSource(self, x, where)
-        batch_size = check_count(batch_size, "batch_size", where)
+        batch_size = whole_number(batch_size, "batch_size", where)
         xs, ys = self._batch(x, y, where)
         weights = output_weights(self._outputs, sample_weight, class_weight, ys, len(xs[0]), where)
         test_weights = output_weights(self._outputs, sample_weight, None, ys, len(xs[0]), where)
@@ -440,7 +441,7 @@ class Trainer:
     def predict(self, x, batch_size: int = 32, verbose=0):
         """The outputs for all samples: an array, or for several outputs a list, or a dictionary by name."""
         where = f"{self.name}.predict"
-        batch_size = check_count(batch_size, "batch_size", where)
+        batch_size = whole_number(batch_size, "batch_size", where)
         if isinstance(x, Dataset) or not is_arrays(x):
             parts = [self.predict(batch[0] if isinstance(batch, tuple) else batch, batch_size) for batch in x]
             if not parts:

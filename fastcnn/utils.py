@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .errors import unknown_name
+from fastcnn.errors import unknown_name
 
 __all__ = ["to_categorical"]  # the others serve the modules above
 
@@ -86,31 +86,14 @@ def first_where(mask: np.ndarray, array: np.ndarray) -> tuple[Any, Any]:
     return (index[0] if len(index) == 1 else index), array[index].item()
 
 
-def normalize_pair(value: Any, name: str, where: str, minimum: int = 1) -> tuple[int, int]:
-    """Turn a whole number or a pair of them into a (height, width) pair.
-
-    Parameters
-    ----------
-    value : what the user gave; a single number stands for both.
-    name, where : the argument and the layer or function, for the message.
-    minimum : the smallest number accepted.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `value` is no whole number or pair of them, or one is below `minimum`.
-    """
-    items = value if isinstance(value, (tuple, list, np.ndarray)) else (value, value)
-    message = f"{where}: {name} must be a whole number or a pair of them, {minimum} or more; got {value!r}"
-    if len(items) != 2:
+def whole_number(value: Any, name: str, where: str, least: int = 1) -> int:
+    """Return `value` as an int of `least` or more; else raise TypeError or ValueError."""
+    message = f"{where}: {name} must be a whole number of {least} or more, got {value!r}"
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(message)
+    if value < least:
         raise ValueError(message)
-    try:
-        height, width = (operator.index(item) for item in items)
-    except TypeError:
-        raise TypeError(message) from None
-    if min(height, width) < minimum:
-        raise ValueError(message)
-    return height, width
+    return operator.index(value)
 
 
 def real_number(

@@ -200,8 +200,8 @@ MISTAKES = {
     "not compiled": (lambda: flat_net().fit(X, Y), ValueError, "net must be compiled first"),
     "no loss": (lambda: fit(X, Y, loss=None), ValueError, "without a loss"),
     "losses for outputs": (lambda: fit(X, Y, loss=["mse", "mse"]), ValueError, "the model has 1 outputs"),
-    "batch size 0": (lambda: fit(X, Y, batch_size=0), ValueError, "batch_size must be at least 1, got 0"),
-    "batch size 1.5": (lambda: fit(X, Y, batch_size=1.5), TypeError, "batch_size must be an int, got 1.5"),
+    "batch size 0": (lambda: fit(X, Y, batch_size=0), ValueError, "batch_size must be a whole number of 1 or more"),
+    "batch size 1.5": (lambda: fit(X, Y, batch_size=1.5), TypeError, "batch_size must be a whole number.*got 1.5"),
     "split of 1": (
         lambda: fit(X, Y, validation_split=1.0),
         ValueError,

@@ -220,8 +220,8 @@ def test_roofline_needs_operations(tmp_path):
 
 
 @pytest.mark.parametrize("words, error, message", [
-    ({"repeats": 0}, ValueError, "repeats must be at least 1"),
-    ({"batch_size": 1.5}, TypeError, "batch_size must be an int"),
+    ({"repeats": 0}, ValueError, "repeats must be a whole number of 1 or more"),
+    ({"batch_size": 1.5}, TypeError, "batch_size must be a whole number"),
     ({"x": np.ones((0, 8, 8, 3))}, ValueError, "profile: the batch holds no samples"),
     ({"x": np.ones((2, 8, 8))}, ValueError, "profile: the model expects x of shape"),
     ({"y": np.zeros(5)}, ValueError, "same number of samples"),

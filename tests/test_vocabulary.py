@@ -9,7 +9,7 @@ import pytest
 
 from fastcnn import initializers, losses, metrics, optimizers, random, regularizers, schedules
 from fastcnn.errors import unknown_name
-from fastcnn.utils import normalize_pair, serialize, to_categorical
+from fastcnn.utils import serialize, to_categorical
 
 
 def test_an_unknown_name_lists_the_choices_and_the_nearest():
@@ -66,15 +66,6 @@ def test_to_categorical():
 def test_to_categorical_refuses(labels, classes, error, words):
     with pytest.raises(error, match=words):
         to_categorical(labels, classes)
-
-
-def test_normalize_pair():
-    assert normalize_pair(3, "strides", "Conv2D") == (3, 3)
-    assert normalize_pair([1, np.int64(2)], "strides", "Conv2D") == (1, 2)
-    assert normalize_pair(0, "padding", "Conv2D", minimum=0) == (0, 0)
-    for wrong, error in [(0, ValueError), ((1, 2, 3), ValueError), (1.5, TypeError), ("a", TypeError)]:
-        with pytest.raises(error, match="Conv2D: strides must be a whole number or a pair"):
-            normalize_pair(wrong, "strides", "Conv2D")
 
 
 MODULES = {

@@ -11,6 +11,6 @@ environment variable ``FASTCNN_DATA``, then in the user's cache folder.
 
 from __future__ import annotations
 
-from . import cifar10, cifar100, fashion_mnist, image_folder, mnist, mnist_5k
+from fastcnn.datasets import cifar10, cifar100, fashion_mnist, image_folder, mnist, mnist_5k
 
 __all__ = ["cifar10", "cifar100", "fashion_mnist", "image_folder", "mnist", "mnist_5k"]

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ._files import Source, Split, locate
+from fastcnn.datasets._files import Source, Split, locate
 
 _PIXELS = 3 * 32 * 32
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..saving import atomic_path
+from fastcnn.saving import atomic_path
 
 Split = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 Found = TypeVar("Found")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ._files import Source, Split, locate
+from fastcnn.datasets._files import Source, Split, locate
 
 FILES = (
     "train-images-idx3-ubyte",

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 
-from ..errors import unknown_name
-from . import _cifar
-from ._files import Split
+from fastcnn.datasets import _cifar
+from fastcnn.datasets._files import Split
+from fastcnn.errors import unknown_name
 
 _LABEL_MODES = ("coarse", "fine")  # in the order of the record's label bytes
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 
-from . import _idx
-from ._files import Split
+from fastcnn.datasets import _idx
+from fastcnn.datasets._files import Split
 
 
 def load_data(path: str | os.PathLike[str] | None = None) -> Split:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import unknown_name
-from ._files import Split
+from fastcnn.datasets._files import Split
+from fastcnn.errors import unknown_name
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _MODES = {"rgb": "RGB", "grayscale": "L", "rgba": "RGBA"}  # the words of Keras -> Pillow's mode

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ._files import Split
+from fastcnn.datasets._files import Split
 
 _FILE = Path(__file__).with_name("data") / "mnist_5k.npz"
 

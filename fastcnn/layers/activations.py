@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from fastcnn import initializers, regularizers
 from fastcnn.errors import unknown_name
-from fastcnn.layers.arguments import Shape, positive_int
+from fastcnn.layers.arguments import Shape
 from fastcnn.layers.base import Layer
 from fastcnn.layers.declared import DeclaredLayer
 from fastcnn.plan import merging, operations
-from fastcnn.utils import real_number
+from fastcnn.utils import real_number, whole_number
 
 if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering
@@ -139,7 +139,7 @@ class PReLU(DeclaredLayer):
         self.alpha_regularizer = regularizers.get(alpha_regularizer, self.name)
         axes = shared_axes if isinstance(shared_axes, (tuple, list)) else [shared_axes]
         self.shared_axes = None if shared_axes is None else tuple(
-            positive_int(axis, "every axis in shared_axes", self.name) for axis in axes)
+            whole_number(axis, "every axis in shared_axes", self.name) for axis in axes)
 
     def slope_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of `alpha` for samples of `shape`."""

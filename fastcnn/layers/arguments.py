@@ -7,21 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.utils import whole_number
+
 Shape = tuple[Any, ...]  # whole numbers, None for the batch
-
-
-def positive_int(value: Any, what: str, where: str) -> int:
-    """`value` as an int of 1 or more; TypeError or ValueError names `where` and `what`."""
-    message = f"{where}: {what} must be a whole number of 1 or more, got {value!r}"
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(message)
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(message) from None
-    if number < 1:
-        raise ValueError(message)
-    return number
 
 
 def flag(value: Any, what: str, where: str) -> bool:
@@ -57,4 +45,4 @@ def sample_shape(shape: Any, what: str, where: str) -> tuple[int, ...]:
     if None in shape:
         raise ValueError(f"{where}: {what} must have known sizes and no batch axis, got {tuple(shape)}; "
                          f"leave the batch out and give every size of one sample, such as (28, 28, 1)")
-    return tuple(positive_int(size, f"every size in {what}", where) for size in shape)
+    return tuple(whole_number(size, f"every size in {what}", where) for size in shape)

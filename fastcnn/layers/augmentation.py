@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastcnn.errors import unknown_name
 from fastcnn.kernels import _augment
-from fastcnn.layers.arguments import positive_int
 from fastcnn.layers.declared import IMAGES, DeclaredLayer
 from fastcnn.plan.augmentation import Augment, Driver
-from fastcnn.utils import real_number
+from fastcnn.utils import real_number, whole_number
 
 if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering
@@ -179,8 +178,8 @@ class RandomCrop(_Augmentation):
     def __init__(self, height: int, width: int, seed: int | None = None, input_shape: Any = None,
                  name: str | None = None) -> None:
         super().__init__(seed, input_shape, name)
-        self.height = positive_int(height, "height", self.name)
-        self.width = positive_int(width, "width", self.name)
+        self.height = whole_number(height, "height", self.name)
+        self.width = whole_number(width, "width", self.name)
 
     def sample_output(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return self.height, self.width, shape[2]

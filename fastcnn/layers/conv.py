@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from fastcnn import algorithms, initializers, regularizers
 from fastcnn.geometry import Window, Window3D, resolve_padding, sizes
 from fastcnn.layers.activations import activation_name, lower_activation
-from fastcnn.layers.arguments import Shape, flag, positive_int
+from fastcnn.layers.arguments import Shape, flag
 from fastcnn.layers.declared import IMAGES, DeclaredLayer
 from fastcnn.plan import operations
+from fastcnn.utils import whole_number
 
 if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering
@@ -37,7 +38,7 @@ def check_algorithm(algorithm: Any, where: str) -> str:
 
 def check_groups(filters: int, groups: Any, where: str) -> int:
     """`groups` as an int that divides `filters`; ValueError or TypeError names the layer."""
-    groups = positive_int(groups, "groups", where)
+    groups = whole_number(groups, "groups", where)
     if filters % groups:
         raise ValueError(f"{where}: groups={groups} must divide the filters, got filters={filters}; use a "
                          f"multiple of {groups}")
@@ -104,7 +105,7 @@ class FilterBank(Convolution):
                  input_shape: Any = None, name: str | None = None, trainable: bool = True) -> None:
         super().__init__(kernel_size, strides, padding, dilation_rate, activation, use_bias, bias_initializer,
                          input_shape, name, trainable)
-        self.filters = positive_int(filters, "filters", self.name)
+        self.filters = whole_number(filters, "filters", self.name)
         self.groups = check_groups(self.filters, groups, self.name)
         self.kernel_initializer = initializers.get(kernel_initializer, self.name)
         self.kernel_regularizer = regularizers.get(kernel_regularizer, self.name)
@@ -174,7 +175,7 @@ class Depthwise(Convolution):
                  trainable: bool = True) -> None:
         super().__init__(kernel_size, strides, padding, dilation_rate, activation, use_bias, bias_initializer,
                          input_shape, name, trainable)
-        self.depth_multiplier = positive_int(depth_multiplier, "depth_multiplier", self.name)
+        self.depth_multiplier = whole_number(depth_multiplier, "depth_multiplier", self.name)
         self.depthwise_initializer = initializers.get(depthwise_initializer, self.name)
         self.depthwise_regularizer = regularizers.get(depthwise_regularizer, self.name)
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from fastcnn import initializers, regularizers
 from fastcnn.geometry import Conv, Window, pair, resolve_transpose
 from fastcnn.layers.activations import lower_activation
-from fastcnn.layers.arguments import Shape, positive_int
+from fastcnn.layers.arguments import Shape
 from fastcnn.layers.conv import Convolution, check_groups
 from fastcnn.plan.transposed import ConvTranspose
+from fastcnn.utils import whole_number
 
 if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering
@@ -55,7 +56,7 @@ class Conv2DTranspose(Convolution):
                  trainable: bool = True) -> None:
         super().__init__(kernel_size, strides, padding, dilation_rate, activation, use_bias, bias_initializer,
                          input_shape, name, trainable)
-        self.filters = positive_int(filters, "filters", self.name)
+        self.filters = whole_number(filters, "filters", self.name)
         self.groups = check_groups(self.filters, groups, self.name)
         self.output_padding = self.check_output_padding(output_padding)
         self.kernel_initializer = initializers.get(kernel_initializer, self.name)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from fastcnn import initializers, regularizers
 from fastcnn.graph import SymbolicTensor
 from fastcnn.layers.activations import activation_name, lower_activation
-from fastcnn.layers.arguments import Shape, flag, positive_int, sample_shape
+from fastcnn.layers.arguments import Shape, flag, sample_shape
 from fastcnn.layers.base import unique_name
 from fastcnn.layers.declared import DeclaredLayer
 from fastcnn.plan import operations
+from fastcnn.utils import whole_number
 
 if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering
@@ -35,7 +36,7 @@ def Input(shape: Any, batch_size: int | None = None, name: str | None = None) ->
         When `shape` is no tuple of known, positive sizes.
     """
     if batch_size is not None:
-        positive_int(batch_size, "batch_size", "Input")
+        whole_number(batch_size, "batch_size", "Input")
     if name is not None and not isinstance(name, str):
         raise TypeError(f"Input: name must be a string, got {name!r}; a shape is one tuple, such as (28, 28, 1)")
     return SymbolicTensor((None, *sample_shape(shape, "shape", "Input")), None, name or unique_name("Input"))
@@ -88,7 +89,7 @@ class Dense(DeclaredLayer):
                  kernel_regularizer: Any = None, input_shape: Any = None, name: str | None = None,
                  trainable: bool = True) -> None:
         super().__init__(input_shape, name, trainable)
-        self.units = positive_int(units, "units", self.name)
+        self.units = whole_number(units, "units", self.name)
         self.activation = activation_name(activation, self.name)
         self.use_bias = flag(use_bias, "use_bias", self.name)
         self.kernel_initializer = initializers.get(kernel_initializer, self.name)

@@ -6,10 +6,10 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from fastcnn import initializers, regularizers
-from fastcnn.layers.arguments import Shape, axis_number, flag, positive_int
+from fastcnn.layers.arguments import Shape, axis_number, flag
 from fastcnn.layers.declared import DeclaredLayer
 from fastcnn.plan import normalization, operations
-from fastcnn.utils import real_number
+from fastcnn.utils import real_number, whole_number
 
 if TYPE_CHECKING:
     from fastcnn.layers.base import Variable
@@ -201,7 +201,7 @@ class GroupNormalization(_ChannelNormalization):
                  trainable: bool = True) -> None:
         super().__init__(epsilon, center, scale, beta_initializer, gamma_initializer, beta_regularizer,
                          gamma_regularizer, input_shape, name, trainable)
-        self.groups = -1 if groups == -1 else positive_int(groups, "groups", self.name)
+        self.groups = -1 if groups == -1 else whole_number(groups, "groups", self.name)
         self.axis = axis_number(axis, self.name)
 
     def check_input(self, input_shape: Any) -> None:

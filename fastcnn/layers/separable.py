@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from fastcnn import initializers, regularizers
 from fastcnn.layers.activations import lower_activation
-from fastcnn.layers.arguments import Shape, positive_int
+from fastcnn.layers.arguments import Shape
 from fastcnn.layers.conv import Convolution
 from fastcnn.layers.declared import SEQUENCES
 from fastcnn.plan import operations
+from fastcnn.utils import whole_number
 
 if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering
@@ -28,8 +29,8 @@ class _Separable(Convolution):
                  name: str | None = None, trainable: bool = True) -> None:
         super().__init__(kernel_size, strides, padding, dilation_rate, activation, use_bias, bias_initializer,
                          input_shape, name, trainable)
-        self.filters = positive_int(filters, "filters", self.name)
-        self.depth_multiplier = positive_int(depth_multiplier, "depth_multiplier", self.name)
+        self.filters = whole_number(filters, "filters", self.name)
+        self.depth_multiplier = whole_number(depth_multiplier, "depth_multiplier", self.name)
         self.depthwise_initializer = initializers.get(depthwise_initializer, self.name)
         self.pointwise_initializer = initializers.get(pointwise_initializer, self.name)
         self.depthwise_regularizer = regularizers.get(depthwise_regularizer, self.name)

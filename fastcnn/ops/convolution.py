@@ -17,7 +17,7 @@ from fastcnn.algorithms import (
     winograd_tile,
 )
 from fastcnn.arrays import IMAGES, WEIGHTS, Array, aligned_empty, as_float32
-from fastcnn.geometry import Conv, IntOrPair, Padding, image_shape, pair, positive, resolve_transpose
+from fastcnn.geometry import Conv, IntOrPair, Padding, image_shape, pair, resolve_transpose
 from fastcnn.kernels import conv as passes
 from fastcnn.kernels import winograd
 from fastcnn.kernels._depthwise import DepthwiseConv, DepthwiseInputGrad, DepthwiseWeightGrad
@@ -25,6 +25,7 @@ from fastcnn.kernels._gather import PackWeights
 from fastcnn.kernels._op import Op, Tensor
 from fastcnn.kernels._winograd import PackWinograd
 from fastcnn.ops._engine import bands, run, sum_over_images, tensor
+from fastcnn.utils import whole_number
 
 
 def conv2d(
@@ -192,14 +193,14 @@ def conv2d_transpose(
     size, pads = _transposed(
         x.shape[1:3], w.shape[:2], strides, padding, output_padding, dilation, where
     )
-    filters = w.shape[2] * positive(groups, "groups", where)
+    filters = w.shape[2] * whole_number(groups, "groups", where)
     if w.shape[3] != x.shape[3]:
         raise ValueError(
             f"{where}: w of shape {w.shape} expects {w.shape[3]} input channels (its last axis), x of "
             f"shape {x.shape} has {x.shape[3]}"
         )
     conv = Conv.resolve((len(x), *size, filters), w.shape, strides, pads, dilation, groups, where)
-    return _spread(conv, x, w, _bias(b, filters, where), "auto")
+    return _spread(conv, x, w, as_bias(b, filters, where), "auto")
 
 
 def conv2d_transpose_input_grad(
@@ -217,13 +218,13 @@ def conv2d_transpose_input_grad(
     dy, w = as_float32(dy, 4, f"{where}: dy", axes=IMAGES), as_float32(w, 4, f"{where}: w", axes=WEIGHTS)
     n, h, v, channels = image_shape(input_shape, "input_shape", where)
     size, pads = _transposed((h, v), w.shape[:2], strides, padding, output_padding, dilation, where)
-    filters = w.shape[2] * positive(groups, "groups", where)
+    filters = w.shape[2] * whole_number(groups, "groups", where)
     if w.shape[3] != channels:
         raise ValueError(
             f"{where}: w of shape {w.shape} expects {w.shape[3]} input channels (its last axis), "
             f"input_shape {tuple(input_shape)} has {channels}"
         )
-    _check_shape(dy, (n, *size, filters), f"{where}: dy", "conv2d_transpose's result")
+    check_shape(dy, (n, *size, filters), f"{where}: dy", "conv2d_transpose's result")
     conv = Conv.resolve(dy.shape, w.shape, strides, pads, dilation, groups, where)
     return _forward(conv, dy, w, None, "auto")
 
@@ -247,7 +248,7 @@ def conv2d_transpose_weight_grad(
     size, pads = _transposed(
         x.shape[1:3], kernel_size, strides, padding, output_padding, dilation, where
     )
-    _check_shape(dy, (len(x), *size, dy.shape[3]), f"{where}: dy", "conv2d_transpose's result")
+    check_shape(dy, (len(x), *size, dy.shape[3]), f"{where}: dy", "conv2d_transpose's result")
     return _weight_grad(dy, x, kernel_size, strides, pads, dilation, groups, "auto", where)
 
 
@@ -264,7 +265,7 @@ def _transposed(size, kernel, strides, padding, output_padding, dilation, where)
 def _correlate(x, w, b, strides, padding, dilation, groups, algorithm, where) -> Array:
     x = as_float32(x, 4, f"{where}: x", axes=IMAGES)
     conv = Conv.resolve(x.shape, w.shape, strides, padding, dilation, groups, where)
-    return _forward(conv, x, w, _bias(b, conv.oc, where), _check_algorithm(algorithm, conv, where))
+    return _forward(conv, x, w, as_bias(b, conv.oc, where), _check_algorithm(algorithm, conv, where))
 
 
 def _forward(conv: Conv, x: Array, w: Array, b: Array | None, algorithm: str) -> Array:
@@ -277,7 +278,7 @@ def _forward(conv: Conv, x: Array, w: Array, b: Array | None, algorithm: str) ->
         weights, pack = _winograd_weights(conv, m, lambda packed: winograd.forward_weights(m, w, packed))
         run(*pack, winograd.forward(conv, m, tensor(x), weights, tensor(y), b, by_blocks=True))
         return y
-    weights, pack = _packed(lambda packed: passes.forward_weights(conv, w, packed))
+    weights, pack = packed_weights(lambda packed: passes.forward_weights(conv, w, packed))
     cuts = bands(conv.n, conv.window.oh)
     run(pack, passes.forward(conv, tensor(x), weights, tensor(y), b, algorithm, bands=cuts))
     return y
@@ -296,7 +297,7 @@ def _spread(conv: Conv, dy: Array, w: Array, b: Array | None, algorithm: str) ->
         return dx
     source, target, ops = tensor(dy), tensor(dx), []
     for phase in passes.phases(conv):
-        weights, pack = _packed(lambda packed, p=phase: passes.input_grad_weights(conv, p, w, packed))
+        weights, pack = packed_weights(lambda packed, p=phase: passes.input_grad_weights(conv, p, w, packed))
         cuts = bands(conv.n, phase.rows)
         ops += [pack, passes.input_grad(conv, phase, source, weights, target, algorithm, b, bands=cuts)]
     run(*ops)
@@ -306,7 +307,7 @@ def _spread(conv: Conv, dy: Array, w: Array, b: Array | None, algorithm: str) ->
 def _weight_grad(
     x: Array, dy: Array, kernel_size, strides, padding, dilation, groups, algorithm, where
 ) -> Array:
-    kernel, groups = pair(kernel_size, "kernel_size", where), positive(groups, "groups", where)
+    kernel, groups = pair(kernel_size, "kernel_size", where), whole_number(groups, "groups", where)
     w_shape = (*kernel, x.shape[3] // groups, dy.shape[3])
     conv = Conv.resolve(x.shape, w_shape, strides, padding, dilation, groups, where)
     _check_dy(dy, conv, where)
@@ -342,11 +343,11 @@ def _winograd_weights(conv: Conv, m: int, make):
     """(weights, the op that transforms them beforehand, if any)."""
     if not winograd.stores_weights(conv, m):
         return make(None), []
-    weights, pack = _packed(make, PackWinograd)
+    weights, pack = packed_weights(make, PackWinograd)
     return weights, [pack]
 
 
-def _packed(make, pack: type[Op] = PackWeights):
+def packed_weights(make, pack: type[Op] = PackWeights):
     """(weights in packed form, the op that packs them)."""
     packed = aligned_empty(make(None).packed_size)
     weights = make(packed)
@@ -378,14 +379,16 @@ def _check_algorithm(algorithm, conv: Conv, where: str) -> str:
     return algorithm
 
 
-def _bias(b: ArrayLike | None, channels: int, where: str) -> Array | None:
+def as_bias(b: ArrayLike | None, channels: int, where: str) -> Array | None:
+    """A bias as float32 (channels,), or None."""
     return None if b is None else as_float32(b, 1, f"{where}: b", (channels,))
 
 
 def _check_dy(dy: Array, conv: Conv, where: str) -> None:
-    _check_shape(dy, conv.y_shape, f"{where}: dy", "conv2d's result")
+    check_shape(dy, conv.y_shape, f"{where}: dy", "conv2d's result")
 
 
-def _check_shape(array: Array, shape: tuple[int, ...], what: str, whose: str) -> None:
+def check_shape(array: Array, shape: tuple[int, ...], what: str, whose: str) -> None:
+    """Raise ValueError unless `array` has that shape."""
     if array.shape != shape:
         raise ValueError(f"{what} must have the shape of {whose}, {shape}, got {array.shape}")

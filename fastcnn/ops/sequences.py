@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn.arrays import SEQUENCES, Array, as_float32
-from fastcnn.geometry import Conv, IntOrPair, Padding, Window, image_shape, positive, sizes
+from fastcnn.geometry import Conv, IntOrPair, Padding, Window, image_shape, sizes
 from fastcnn.kernels._pool import AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad
 from fastcnn.ops._engine import run, tensor
-from fastcnn.ops.convolution import _bias, _check_shape, conv2d, conv2d_input_grad, conv2d_weight_grad
+from fastcnn.ops.convolution import as_bias, check_shape, conv2d, conv2d_input_grad, conv2d_weight_grad
+from fastcnn.utils import whole_number
 
 FILTERS = "(kernel size, input channels, output channels)"
 
@@ -51,7 +52,7 @@ def conv1d(
     where = "conv1d"
     x, w = as_float32(x, 3, f"{where}: x", axes=SEQUENCES), as_float32(w, 3, f"{where}: w", axes=FILTERS)
     conv = Conv.over_steps(x.shape, w.shape, strides, padding, dilation, groups, where)
-    return conv2d(x[:, None], w[None], _bias(b, conv.oc, where), *_row(conv, algorithm))[:, 0]
+    return conv2d(x[:, None], w[None], as_bias(b, conv.oc, where), *_row(conv, algorithm))[:, 0]
 
 
 def conv1d_input_grad(
@@ -72,7 +73,7 @@ def conv1d_input_grad(
     dy, w = as_float32(dy, 3, f"{where}: dy", axes=SEQUENCES), as_float32(w, 3, f"{where}: w", axes=FILTERS)
     shape = image_shape(input_shape, "input_shape", where, SEQUENCES)
     conv = Conv.over_steps(shape, w.shape, strides, padding, dilation, groups, where)
-    _check_shape(dy, (conv.n, conv.window.ow, conv.oc), f"{where}: dy", "conv1d's result")
+    check_shape(dy, (conv.n, conv.window.ow, conv.oc), f"{where}: dy", "conv1d's result")
     return conv2d_input_grad(dy[:, None], w[None], conv.x_shape, *_row(conv, algorithm))[:, 0]
 
 
@@ -93,9 +94,9 @@ def conv1d_weight_grad(
     where = "conv1d_weight_grad"
     x, dy = as_float32(x, 3, f"{where}: x", axes=SEQUENCES), as_float32(dy, 3, f"{where}: dy", axes=SEQUENCES)
     (kernel,) = sizes(kernel_size, 1, "kernel_size", where)
-    w_shape = (kernel, x.shape[2] // positive(groups, "groups", where), dy.shape[2])
+    w_shape = (kernel, x.shape[2] // whole_number(groups, "groups", where), dy.shape[2])
     conv = Conv.over_steps(x.shape, w_shape, strides, padding, dilation, groups, where)
-    _check_shape(dy, (conv.n, conv.window.ow, conv.oc), f"{where}: dy", "conv1d's result")
+    check_shape(dy, (conv.n, conv.window.ow, conv.oc), f"{where}: dy", "conv1d's result")
     return conv2d_weight_grad(x[:, None], dy[:, None], conv.window.kernel, *_row(conv, algorithm))[0]
 
 

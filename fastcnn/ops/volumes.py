@@ -9,13 +9,14 @@ from numpy.typing import ArrayLike
 
 from fastcnn.arrays import VOLUMES, Array, as_float32
 from fastcnn.errors import unknown_name
-from fastcnn.geometry import Conv3D, IntOrPair, Padding, Window3D, image_shape, positive, sizes
+from fastcnn.geometry import Conv3D, IntOrPair, Padding, Window3D, image_shape, sizes
 from fastcnn.kernels import conv3d as passes
 from fastcnn.kernels._op import Tensor
 from fastcnn.kernels._pool import AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad
 from fastcnn.ops._engine import run, sum_over_images, tensor
-from fastcnn.ops.convolution import _bias, _check_shape, _packed
+from fastcnn.ops.convolution import as_bias, check_shape, packed_weights
 from fastcnn.plan.operations import forward_halo, input_grad_halo
+from fastcnn.utils import whole_number
 
 ALGORITHMS = ("auto", "direct", "im2col")
 FILTERS = "(kernel depth, kernel height, kernel width, input channels, output channels)"
@@ -57,9 +58,9 @@ def conv3d(
     where = "conv3d"
     x, w = as_float32(x, 5, f"{where}: x", axes=VOLUMES), as_float32(w, 5, f"{where}: w", axes=FILTERS)
     conv = Conv3D.resolve(x.shape, w.shape, strides, padding, dilation, groups, where)
-    b, algorithm = _bias(b, conv.oc, where), _check_algorithm(algorithm, where)
+    b, algorithm = as_bias(b, conv.oc, where), _check_algorithm(algorithm, where)
     fold, y = _x_fold(conv), np.empty(conv.y_shape, np.float32)
-    weights, pack = _packed(lambda packed: passes.forward_weights(conv, w, packed))
+    weights, pack = packed_weights(lambda packed: passes.forward_weights(conv, w, packed))
     run(pack, passes.forward(conv, _folded(x, fold), fold.pitch, weights, _flat(y), b, algorithm))
     return y
 
@@ -82,12 +83,12 @@ def conv3d_input_grad(
     dy, w = as_float32(dy, 5, f"{where}: dy", axes=VOLUMES), as_float32(w, 5, f"{where}: w", axes=FILTERS)
     shape = image_shape(input_shape, "input_shape", where, VOLUMES)
     conv = Conv3D.resolve(shape, w.shape, strides, padding, dilation, groups, where)
-    _check_shape(dy, conv.y_shape, f"{where}: dy", "conv3d's result")
+    check_shape(dy, conv.y_shape, f"{where}: dy", "conv3d's result")
     algorithm = _check_algorithm(algorithm, where)
     fold = passes.Fold.around(*dy.shape[1:3], input_grad_halo(conv.depth), input_grad_halo(conv.plane))
     source, dx, ops = _folded(dy, fold), np.empty(shape, np.float32), []
     for phase in passes.phases3d(conv):
-        weights, pack = _packed(lambda packed, p=phase: passes.input_grad_weights(conv, p, w, packed))
+        weights, pack = packed_weights(lambda packed, p=phase: passes.input_grad_weights(conv, p, w, packed))
         ops += [pack, passes.input_grad(conv, phase, source, fold.pitch, weights, _flat(dx), algorithm)]
     run(*ops)
     return dx
@@ -110,9 +111,9 @@ def conv3d_weight_grad(
     where = "conv3d_weight_grad"
     x, dy = as_float32(x, 5, f"{where}: x", axes=VOLUMES), as_float32(dy, 5, f"{where}: dy", axes=VOLUMES)
     kernel = sizes(kernel_size, 3, "kernel_size", where)
-    w_shape = (*kernel, x.shape[4] // positive(groups, "groups", where), dy.shape[4])
+    w_shape = (*kernel, x.shape[4] // whole_number(groups, "groups", where), dy.shape[4])
     conv = Conv3D.resolve(x.shape, w_shape, strides, padding, dilation, groups, where)
-    _check_shape(dy, conv.y_shape, f"{where}: dy", "conv3d's result")
+    check_shape(dy, conv.y_shape, f"{where}: dy", "conv3d's result")
     algorithm, fold = _check_algorithm(algorithm, where), _x_fold(conv)
     source, errors = _folded(x, fold), [tensor(dy[:, i]) for i in range(dy.shape[1])]
     return sum_over_images(conv.n, conv.w_shape, lambda parts: passes.weight_grad(

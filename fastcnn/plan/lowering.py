@@ -42,8 +42,11 @@ def lower(graph: Graph, training: bool) -> tuple[list[Operation], list[Value], l
 
 
 def fuse(ops: Sequence[Operation], outputs: Sequence[Value]) -> list[Operation]:
-    """Let convolutions and dense layers take over what alone reads their result: a ReLU, a max-pooling, and in
-    inference a batch normalisation; others a ReLU if they can."""
+    """Let operations take over what alone reads their result.
+
+    For convolutions and dense layers that is a ReLU, a max-pooling, and in inference a batch normalisation; for others
+    a ReLU, if they can.
+    """
     kept: list[Operation] = []
     for op in ops:
         before = op.inputs[0].producer if op.inputs else None
