@@ -356,12 +356,12 @@ class Trainer:
         calls.on_train_begin()
         for epoch in range(initial_epoch, epochs):
             calls.on_epoch_begin(epoch)
-            logs = self._train_epoch(source, calls, where if epoch == initial_epoch else
+            logs = self._epoch("train", source, calls, where if epoch == initial_epoch else
                                      f"{where}: epoch {epoch + 1} (a generator can be read only once; give a "
                                      f"Dataset or a list of batches)")
             if validation is not None:
                 calls.on_test_begin()
-                tested = self._test(validation, calls, f"{where}: validation")
+                tested = self._epoch("test", validation, calls, f"{where}: validation")
                 calls.on_test_end(tested)
                 logs.update({f"val_{name}": value for name, value in tested.items()})
             calls.on_epoch_end(epoch, logs)
@@ -371,15 +371,17 @@ class Trainer:
         self.history = calls.history
         return calls.history
 
-    def _train_epoch(self, source: Source, calls: CallbackList, where: str) -> dict[str, float]:
+    def _epoch(self, kind: str, source: Source, calls: CallbackList, where: str) -> dict[str, float]:
+        """One pass over the data: kind is 'train' or 'test'. Returns the logs."""
         averages = Averages(self)
+        begin, end = getattr(calls, f"on_{kind}_batch_begin"), getattr(calls, f"on_{kind}_batch_end")
         for step, (xs, ys, samples, weights) in enumerate(source.batches()):
             if calls.has_batch_hooks:
-                calls.on_train_batch_begin(step)
-            self._run_batch("train", xs, ys, samples, weights, averages)
+                begin(step)
+            self._run_batch(kind, xs, ys, samples, weights, averages)
             if calls.has_batch_hooks and averages.batches:
-                calls.on_train_batch_end(step, averages.logs())
-            if self.stop_training:
+                end(step, averages.logs())
+            if kind == "train" and self.stop_training:
                 break
         if averages.batches == 0:
             raise ValueError(f"{where}: the data holds no samples")
@@ -421,22 +423,10 @@ class Trainer:
         source = self._source(x, y, batch_size, False, 0.0, None, None, where)
         calls = CallbackList(None, verbose=verbose, model=self, params={"steps": source.steps, "verbose": verbose})
         calls.on_test_begin()
-        logs = self._test(source, calls, where)
+        logs = self._epoch("test", source, calls, where)
         calls.on_test_end(logs)
         values = list(logs.values())
         return logs if return_dict else values if len(values) > 1 else values[0]
-
-    def _test(self, source: Source, calls: CallbackList, where: str) -> dict[str, float]:
-        averages = Averages(self)
-        for step, (xs, ys, samples, weights) in enumerate(source.batches()):
-            if calls.has_batch_hooks:
-                calls.on_test_batch_begin(step)
-            self._run_batch("test", xs, ys, samples, weights, averages)
-            if calls.has_batch_hooks and averages.batches:
-                calls.on_test_batch_end(step, averages.logs())
-        if averages.batches == 0:
-            raise ValueError(f"{where}: the data holds no samples")
-        return averages.logs()
 
     def predict(self, x, batch_size: int = 32, verbose=0):
         """The outputs for all samples: an array, or for several outputs a list, or a dictionary by name."""
