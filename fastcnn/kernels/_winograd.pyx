@@ -463,8 +463,7 @@ cdef class WinogradConv(Op):
 
     Items are images or, with `by_blocks`, blocks of tiles and shares of the output channels (when weights are so
     large that a pass over them must serve many tiles). With `pool` = (2, 2) the result is max-pooled over such
-    windows, side by side, before it is written; `arg` (n, oh, ow, oc), uint8 or None, receives the taps of the maxima,
-    and `pool_relu` clamps them at 0.
+    windows, side by side, before it is written; `arg` (n, oh, ow, oc), uint8 or None, receives the taps of the maxima, and `pool_relu` clamps them at 0.
     """
 
     cdef conv_t c
