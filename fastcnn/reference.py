@@ -951,8 +951,14 @@ def _pooled(x: Array, cells: list[Any], value: Callable[[Array], Array]) -> Arra
     """`value` of the voxels (n, voxels, c) of each window."""
     y = np.zeros((len(x), *(size + 1 for size in cells[-1][0]), x.shape[4]))
     for voxel, window in cells:
-        y[(slice(None), *voxel)] = value(x[(slice(None), *window)].reshape(len(x), -1, x.shape[4]))
+        y[(slice(None), *voxel)] = value(_flat(x[(slice(None), *window)]))
     return y
+
+
+def _flat(voxels: Array) -> Array:
+    """(n, d, h, w, c) as (n, voxels, c)."""
+    n, *sizes, c = voxels.shape
+    return voxels.reshape(n, math.prod(sizes), c)
 
 
 def max_pool3d(
@@ -975,9 +981,9 @@ def max_pool3d_grad(
     dx = np.zeros(x.shape)
     for voxel, window in _voxels(x.shape, pool_size, strides, padding, "max_pool3d_grad"):
         seen, share = x[(slice(None), *window)], dx[(slice(None), *window)]
-        first = seen.reshape(len(x), -1, x.shape[4]).argmax(1)
-        for n, c in np.ndindex(first.shape):
-            share[(n, *np.unravel_index(first[n, c], seen.shape[1:4]), c)] += dy[(n, *voxel, c)]
+        first = np.unravel_index(_flat(seen).argmax(1), seen.shape[1:4])
+        samples, channels = np.indices(first[0].shape)
+        share[(samples, *first, channels)] += dy[(slice(None), *voxel)]
     return dx
 
 

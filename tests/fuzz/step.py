@@ -1,0 +1,68 @@
+"""One step of a model backwards, from given gradients of its outputs: predictions and gradients of all weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import fastcnn as fc
+from fastcnn import losses, optimizers
+from tests import float64_graph
+from tests.fuzz.trial import Trial, Want
+
+
+class GivenGradient(losses.Loss):
+    """A loss whose gradient is its target; it keeps what was predicted."""
+
+    def per_sample(self, y_true, y_pred):
+        return np.zeros(len(y_pred))
+
+    def gradient(self, y_true, y_pred):
+        self.predicted = y_pred.copy()
+        return y_true
+
+
+def step(model: fc.Model, xs: Sequence[np.ndarray], dys: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Outputs in training, the gradient of each trainable weight and the new value of each other, by their paths.
+
+    Afterwards all weights are what they were.
+    """
+    given = [GivenGradient() for _ in dys]
+    model.compile(optimizers.SGD(0.0), given)
+    before = model.get_weights()
+    model.train_on_batch(list(xs), list(dys) if len(dys) > 1 else dys[0])
+    gradients = model._store.gradient_views()
+    results = {v.path: (gradients[v] if v.trainable else v.value).copy() for v in model.weights}
+    model.set_weights(before)
+    return {**{f"output {i}": loss.predicted for i, loss in enumerate(given)}, **results}
+
+
+def textbook(model: fc.Model, xs: Sequence[np.ndarray], dys: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """What `step` must return, in float64."""
+    weights = {v: v.numpy().astype(np.float64) for v in model.weights}
+    known, pulls = float64_graph.run(model, xs, weights)
+    gradients = float64_graph.gradients_of(model, known, pulls, dys)
+    outputs = {f"output {i}": known[t] for i, t in enumerate(model.graph.outputs)}
+    moved = {**weights, **float64_graph.moved_statistics(model, known, weights)}
+    return {**outputs, **{v.path: (gradients if v.trainable else moved)[v] for v in model.weights}}
+
+
+def set_weights(model: fc.Model, draw: Any) -> None:
+    """Fill each weight with `draw(shape)`."""
+    for variable in model.weights:
+        variable.assign(draw(variable.shape))
+
+
+def exact_step(model: fc.Model, xs: Sequence[np.ndarray], dys: Sequence[np.ndarray]) -> Trial:
+    """The step on integers, so small that all of its sums are exact."""
+    wants = {name: Want(value) for name, value in textbook(model, xs, dys).items()}
+    return Trial(lambda: step(model, xs, dys), wants)
+
+
+def close_step(model: fc.Model, xs: Sequence[np.ndarray], dys: Sequence[np.ndarray],
+               bounds: Mapping[str, tuple[int, Any, float]]) -> Trial:
+    """The step on real data; `bounds` are terms, scale and ulps of the results that are not exact, see `Want`."""
+    wants = {name: Want(value, *bounds.get(name, ())) for name, value in textbook(model, xs, dys).items()}
+    return Trial(lambda: step(model, xs, dys), wants)
