@@ -8,8 +8,8 @@ from math import prod
 
 import numpy as np
 
-from tests.fuzz.trial import BATCHES, Trial, channels, choose, linear, twin, whole
 from tests.check import small_ints
+from tests.fuzz.trial import BATCHES, Trial, channels, choose, linear, twin, whole
 
 
 @dataclass(frozen=True)

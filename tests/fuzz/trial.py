@@ -43,10 +43,14 @@ class Want:
 
 @dataclass(frozen=True)
 class Trial:
-    """A computation of the engine, run anew for each instruction set: its results by name, and what they must be."""
+    """A computation: its results by name, and what they must be.
+
+    One of `kernels` is run anew for each instruction set.
+    """
 
     run: Callable[[], Mapping[str, ArrayLike]]
     wants: Mapping[str, Want]
+    kernels: bool = True
 
     def check(self) -> int:
         """Run and compare; the number of results. AssertionError names the result that is wrong."""
