@@ -24,23 +24,31 @@ class GivenGradient(losses.Loss):
         return y_true
 
 
-def step(model: fc.Model, xs: Sequence[np.ndarray], dys: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Outputs in training, the gradient of each trainable weight and the new value of each other, by their paths.
+def step(model: fc.Model, xs: Sequence[np.ndarray], targets: Sequence[np.ndarray],
+         objectives: Sequence[losses.Loss]) -> dict[str, np.ndarray]:
+    """The loss, the gradient of each trainable weight and the new value of each other, by their paths.
 
     Afterwards all weights are what they were.
     """
-    given = [GivenGradient() for _ in dys]
-    model.compile(optimizers.SGD(0.0), given)
+    model.compile(optimizers.SGD(0.0), list(objectives))
     before = model.get_weights()
-    model.train_on_batch(list(xs), list(dys) if len(dys) > 1 else dys[0])
+    value = model.train_on_batch(list(xs), list(targets) if len(targets) > 1 else targets[0])
     gradients = model._store.gradient_views()
     results = {v.path: (gradients[v] if v.trainable else v.value).copy() for v in model.weights}
     model.set_weights(before)
+    return {"loss": np.float64(value[0] if isinstance(value, list) else value), **results}
+
+
+def step_back(model: fc.Model, xs: Sequence[np.ndarray], dys: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """`step` from given gradients, with the outputs instead of a loss."""
+    given = [GivenGradient() for _ in dys]
+    results = step(model, xs, dys, given)
+    del results["loss"]
     return {**{f"output {i}": loss.predicted for i, loss in enumerate(given)}, **results}
 
 
 def textbook(model: fc.Model, xs: Sequence[np.ndarray], dys: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """What `step` must return, in float64."""
+    """What `step_back` must return, in float64."""
     weights = {v: v.numpy().astype(np.float64) for v in model.weights}
     known, pulls = float64_graph.run(model, xs, weights)
     gradients = float64_graph.gradients_of(model, known, pulls, dys)
@@ -58,11 +66,11 @@ def set_weights(model: fc.Model, draw: Any) -> None:
 def exact_step(model: fc.Model, xs: Sequence[np.ndarray], dys: Sequence[np.ndarray]) -> Trial:
     """The step on integers, so small that all of its sums are exact."""
     wants = {name: Want(value) for name, value in textbook(model, xs, dys).items()}
-    return Trial(lambda: step(model, xs, dys), wants)
+    return Trial(lambda: step_back(model, xs, dys), wants)
 
 
 def close_step(model: fc.Model, xs: Sequence[np.ndarray], dys: Sequence[np.ndarray],
                bounds: Mapping[str, tuple[int, Any, float]]) -> Trial:
     """The step on real data; `bounds` are terms, scale and ulps of the results that are not exact, see `Want`."""
     wants = {name: Want(value, *bounds.get(name, ())) for name, value in textbook(model, xs, dys).items()}
-    return Trial(lambda: step(model, xs, dys), wants)
+    return Trial(lambda: step_back(model, xs, dys), wants)
