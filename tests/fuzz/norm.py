@@ -1,7 +1,7 @@
 """Batch, layer and group normalisation: functions; layers with the activation they take over, in all their modes.
 
-Errors. With E = 1 + max|x| / deviation, a normalised value is wrong by some eps32 * E, as x and its mean are rounded
-before one is taken from the other; a gradient by as much of what is summed, times |gamma| / deviation.
+Errors. Where values lie far from zero, or deviate little, the rounding of x alone moves results by far more than their
+last place; so bounds are `sensitive`: to the magnitude of what is summed, what rounded data change is added.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 import fastcnn as fc
-from fastcnn import layers, reference
+from fastcnn import layers, ops, reference
 from tests import float64_graph
-from tests.fuzz.step import close_step
-from tests.fuzz.trial import Trial, Want, channels, choose, normal, twin, whole
+from tests.fuzz.step import sensitive_step
+from tests.fuzz.trial import Trial, channels, choose, normal, results_of, rounded, sensitive, whole
 
 ULPS = 16.0
 
@@ -59,39 +59,48 @@ def draw(rng: np.random.Generator) -> Case:
 
 
 def trials(case: Case, rng: np.random.Generator) -> Iterator[Trial]:
-    x = (normal(rng, case.shape) + normal(rng, (case.c,)) + case.offset).astype(np.float32)
-    yield from functions(case, x, rng)
+    x = normal(rng, case.shape)
+    yield from functions(case, (x + normal(rng, (case.c,)) + case.offset).astype(np.float32), rng)
     if len(case.size) == 2:
         yield from layers_between(case, x, rng)
 
 
-def errors(x: np.ndarray, axes: tuple[int, ...], epsilon: float, given: Any = None) -> tuple[float, float]:
-    """(largest error of a normalised value in eps32, largest 1 / deviation)."""
+def steepness(x: np.ndarray, axes: tuple[int, ...], epsilon: float, given: Any = None) -> float:
+    """The largest 1 / deviation."""
     variance = reference.moments(x, axes)[1] if given is None else given
-    inverse = float(np.max(1 / np.sqrt(variance + epsilon)))
-    return 1 + np.abs(x).max() * inverse, inverse
+    return float(np.max(1 / np.sqrt(variance + epsilon)))
 
 
 def functions(case: Case, x: np.ndarray, rng: np.random.Generator) -> Iterator[Trial]:
     """Of `fastcnn.ops`, and their gradients."""
-    dy, statistics = normal(rng, x.shape), {"mean": normal(rng, (case.c,)), "variance": rng.random(case.c) + 0.1}
-    before = tuple(range(x.ndim - 1))
-    sizes = [x.shape[a] for a in case.axis]
-    groups = x.reshape(case.n, prod(case.size), case.groups, -1)
-    for name, words, shape, error in (
-        ("batch_norm", {}, case.c, errors(x, before, case.epsilon)),
-        ("batch_norm", statistics, case.c, errors(x, before, case.epsilon, statistics["variance"])),
-        ("layer_norm", {"axis": case.axis}, sizes, errors(x, case.axis, case.epsilon)),
-        ("group_norm", {"groups": case.groups}, case.c, errors(groups, (1, 3), case.epsilon)),
+    given = {"mean": x.mean(tuple(range(x.ndim - 1))) + normal(rng, (case.c,)), "variance": rng.random(case.c) + 0.1}
+    before, groups = tuple(range(x.ndim - 1)), x.reshape(case.n, prod(case.size), case.groups, -1)
+    for name, words, shape, steep in (
+        ("batch_norm", {}, [case.c], steepness(x, before, case.epsilon)),
+        ("batch_norm", given, [case.c], steepness(x, before, case.epsilon, given["variance"])),
+        ("layer_norm", {"axis": case.axis}, [x.shape[a] for a in case.axis], steepness(x, case.axis, case.epsilon)),
+        ("group_norm", {"groups": case.groups}, [case.c], steepness(groups, (1, 3), case.epsilon)),
     ):
-        gamma, beta = (normal(rng, np.atleast_1d(shape)) for _ in range(2))
-        words = {**words, "epsilon": case.epsilon}
-        error, inverse = error
-        yield twin(name, x, gamma, beta, **words, terms=1, ulps=ULPS, scale=np.abs(gamma).max() * error + 4)
-        values = np.abs(getattr(reference, name)(x, 1.0, 0.0, **words)).max()
-        total = np.abs(dy).sum()
-        slope = inverse * np.abs(gamma).max() * np.abs(dy).max() * (1 + values) * error
-        yield twin(f"{name}_grad", dy, x, gamma, **words, terms=1, ulps=ULPS, scale=(slope, total * error, total))
+        gamma, beta, dy = (normal(rng, size) for size in (shape, shape, x.shape))
+        yield function(name, {**words, "epsilon": case.epsilon}, [x, gamma, beta, dy], steep, rng)
+
+
+def function(name: str, words: dict[str, Any], arrays: list[np.ndarray], steep: float,
+             rng: np.random.Generator) -> Trial:
+    """A normalisation and its gradient."""
+    def compute(module, x, gamma, beta, dy):
+        return {**results_of(module, name, x, gamma, beta, **words),
+                **results_of(module, f"{name}_grad", dy, x, gamma, **words)}
+
+    x, gamma, _, dy = arrays
+    want = compute(reference, *arrays)
+    moved = [compute(reference, *(rounded(a, rng) for a in arrays)) for _ in range(2)]
+    values = np.abs(getattr(reference, name)(x, 1.0, 0.0, **words)).max()
+    slope, share = np.abs(gamma).max() * np.abs(dy).max(), dy.size / max(1, gamma.size)
+    magnitudes = {name: np.abs(gamma).max() * values + 4, f"{name}_grad[0]": steep * slope * (1 + values),
+                  f"{name}_grad[1]": share**0.5 * np.abs(dy).max() * values, f"{name}_grad[2]": share**0.5 * 4}
+    wants = {key: sensitive(value, [m[key] for m in moved], magnitudes[key], ULPS) for key, value in want.items()}
+    return Trial(lambda: compute(ops, *arrays), wants)
 
 
 def layers_between(case: Case, x: np.ndarray, rng: np.random.Generator) -> Iterator[Trial]:
@@ -99,52 +108,47 @@ def layers_between(case: Case, x: np.ndarray, rng: np.random.Generator) -> Itera
     words = {"epsilon": case.epsilon, "center": case.center, "scale": case.scale}
     for layer in (layers.BatchNormalization(momentum=case.momentum, **words), layers.BatchNormalization(**words),
                   layers.LayerNormalization(case.last, **words), layers.GroupNormalization(case.groups, **words)):
-        first = layers.Dense(case.c, use_bias=False)
+        first = layers.Dense(case.c)
         model = fc.Sequential([fc.Input(case.shape[1:]), first, layer, layers.ReLU(case.max_value)])
         for variable in model.weights:
             variance = "variance" in variable.name
             variable.assign(rng.random(variable.shape) + 0.5 if variance else normal(rng, variable.shape))
         first.kernel.assign(np.eye(case.c))
+        first.bias.assign(first.bias.numpy() + case.offset)
         yield training(case, model, layer, x, rng)
         if isinstance(layer, layers.BatchNormalization):
-            yield inference(model, layer, x)
+            yield inference(model, x, rng)
             layer.trainable = False
             yield training(case, model, layer, x, rng)
 
 
 def training(case: Case, model: fc.Model, layer: Any, x: np.ndarray, rng: np.random.Generator) -> Trial:
     """One step. No gradient enters where rounding could decide on which side of a kink a value lies."""
-    known, _ = float64_graph.run(model, [x], {v: v.numpy() for v in model.weights})
+    weights = {v: v.numpy().astype(np.float64) for v in model.weights}
+    known, _ = float64_graph.run(model, [x], weights)
     z = known[model.graph.nodes[-2].outputs[0]]
     near = np.minimum(np.abs(z), np.abs(z - (case.max_value or 0))) < 1e-3 * (1 + np.abs(z).max())
     dy = np.where(near, 0, normal(rng, x.shape)).astype(np.float32)
-    error, inverse = layer_errors(case, layer, x)
     gamma = 1.0 if layer.gamma is None else np.abs(layer.gamma.numpy()).max()
-    total, values = np.abs(dy).sum(), np.abs(x).max() * inverse + 1
-    slope = inverse * gamma * np.abs(dy).max() * (1 + values) * error
-    bounds = {"output 0": (1, gamma * error + 4, ULPS), model.weights[0].path: (1, np.abs(x).sum() * slope, ULPS)}
-    size = np.abs(x).max() + 4
-    for variable in layer.variables if layer.trainable else ():
-        bounds[variable.path] = 1, {"moving_mean": size, "moving_variance": size**2}.get(
-            variable.name, total * error), ULPS
-    return close_step(model, [x], [dy], bounds)
+    slope, spread = gamma * layer_steepness(case, layer, x + case.offset), x.size**0.5
+    magnitudes = {"output 0": np.abs(z).max() + 4, "kernel": slope * spread * np.abs(x).max(), "bias": slope * spread,
+                  "gamma": spread * np.abs(z).max(), "beta": spread, "moving_mean": 1.0, "moving_variance": 1.0}
+    return sensitive_step(model, [x], [dy], magnitudes, ULPS, rng)
 
 
-def layer_errors(case: Case, layer: Any, x: np.ndarray) -> tuple[float, float]:
-    """`errors` of a layer's statistics."""
+def layer_steepness(case: Case, layer: Any, x: np.ndarray) -> float:
+    """`steepness` of a layer's statistics."""
     if isinstance(layer, layers.GroupNormalization):
-        return errors(x.reshape(case.n, -1, case.groups, case.c // case.groups), (1, 3), case.epsilon)
+        return steepness(x.reshape(case.n, -1, case.groups, case.c // case.groups), (1, 3), case.epsilon)
     if isinstance(layer, layers.LayerNormalization):
-        return errors(x, case.last, case.epsilon)
-    return errors(x, (0, 1, 2), case.epsilon, None if layer.trainable else layer.moving_variance.numpy())
+        return steepness(x, case.last, case.epsilon)
+    return steepness(x, (0, 1, 2), case.epsilon, None if layer.trainable else layer.moving_variance.numpy())
 
 
-def inference(model: fc.Model, layer: Any, x: np.ndarray) -> Trial:
+def inference(model: fc.Model, x: np.ndarray, rng: np.random.Generator) -> Trial:
     """What a model with batch normalisation predicts."""
-    weights = {v: v.numpy().astype(np.float64) for v in model.weights}
-    known, _ = float64_graph.run(model, [x], weights, training=False)
-    error, _ = errors(x, (0, 1, 2), layer.epsilon, layer.moving_variance.numpy())
-    gamma = 1.0 if layer.gamma is None else np.abs(layer.gamma.numpy()).max()
-    scale = gamma * error * (np.abs(x).max() + 4)
+    weights = {v: v.numpy() for v in model.weights}
+    want, *moved = (float64_graph.run(model, [x], weights, training=False)[0][model.graph.outputs[0]] for weights in
+                    (weights, *({v: rounded(w, rng) for v, w in weights.items()} for _ in range(2))))
     return Trial(lambda: {"predicted": model.predict(x)},
-                 {"predicted": Want(known[model.graph.outputs[0]], 1, scale, ULPS)})
+                 {"predicted": sensitive(want, moved, np.abs(want).max() + 4, ULPS)})

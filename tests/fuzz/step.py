@@ -10,7 +10,7 @@ import numpy as np
 import fastcnn as fc
 from fastcnn import losses, optimizers
 from tests import float64_graph
-from tests.fuzz.trial import Trial, Want
+from tests.fuzz.trial import Trial, Want, rounded, sensitive
 
 
 class GivenGradient(losses.Loss):
@@ -47,9 +47,10 @@ def step_back(model: fc.Model, xs: Sequence[np.ndarray], dys: Sequence[np.ndarra
     return {**{f"output {i}": loss.predicted for i, loss in enumerate(given)}, **results}
 
 
-def textbook(model: fc.Model, xs: Sequence[np.ndarray], dys: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """What `step_back` must return, in float64."""
-    weights = {v: v.numpy().astype(np.float64) for v in model.weights}
+def textbook(model: fc.Model, xs: Sequence[np.ndarray], dys: Sequence[np.ndarray],
+             weights: Mapping[Any, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    """What `step_back` must return, in float64, for these weights or the model's."""
+    weights = weights or {v: v.numpy().astype(np.float64) for v in model.weights}
     known, pulls = float64_graph.run(model, xs, weights)
     gradients = float64_graph.gradients_of(model, known, pulls, dys)
     outputs = {f"output {i}": known[t] for i, t in enumerate(model.graph.outputs)}
@@ -69,8 +70,13 @@ def exact_step(model: fc.Model, xs: Sequence[np.ndarray], dys: Sequence[np.ndarr
     return Trial(lambda: step_back(model, xs, dys), wants)
 
 
-def close_step(model: fc.Model, xs: Sequence[np.ndarray], dys: Sequence[np.ndarray],
-               bounds: Mapping[str, tuple[int, Any, float]]) -> Trial:
-    """The step on real data; `bounds` are terms, scale and ulps of the results that are not exact, see `Want`."""
-    wants = {name: Want(value, *bounds.get(name, ())) for name, value in textbook(model, xs, dys).items()}
+def sensitive_step(model: fc.Model, xs: Sequence[np.ndarray], dys: Sequence[np.ndarray],
+                   magnitudes: Mapping[str, float], ulps: float, rng: np.random.Generator) -> Trial:
+    """The step on real data; `magnitudes` of each result, by the name of the weight; see `sensitive`."""
+    weights = {v: v.numpy().astype(np.float64) for v in model.weights}
+    want = textbook(model, xs, dys, weights)
+    moved = [textbook(model, [rounded(x, rng) for x in xs], dys, {v: rounded(w, rng) for v, w in weights.items()})
+             for _ in range(2)]
+    wants = {name: sensitive(value, [m[name] for m in moved], magnitudes[name.split("/")[-1]], ulps)
+             for name, value in want.items()}
     return Trial(lambda: step_back(model, xs, dys), wants)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from fastcnn import ops, reference
 from fastcnn.kernels._op import Tensor
-from tests.check import assert_close, assert_same, small_ints
+from tests.check import EPS32, assert_close, assert_same, small_ints
 
 # Around the vector lengths of 4, 8 and 16 floats, and around twice the longest.
 AWKWARD = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33)
@@ -94,6 +94,24 @@ def close(rng: np.random.Generator, function: str, shapes: Sequence[Sequence[int
     arrays = [normal(rng, shape) for shape in shapes]
     scale = getattr(reference, function)(*map(np.abs, arrays), **words)
     return twin(function, *arrays, terms=terms, scale=scale, **words)
+
+
+SENSITIVITY = 30.0
+
+
+def sensitive(value: ArrayLike, moved: Sequence[ArrayLike], magnitude: float, ulps: float) -> Want:
+    """Within `ulps` of `magnitude`, that of what is summed, and SENSITIVITY times what rounded data change.
+
+    `moved` are results from data that were `rounded`.
+    """
+    change = max(np.abs(np.asarray(m) - value).max(initial=0.0) for m in moved)
+    return Want(value, 1, magnitude + SENSITIVITY * change / (ulps * EPS32), ulps)
+
+
+def rounded(values: ArrayLike, rng: np.random.Generator) -> np.ndarray:
+    """As far from `values` as a rounding to float32 may take them."""
+    values = np.asarray(values, np.float64)
+    return values * (1 + EPS32 * rng.uniform(-1, 1, values.shape))
 
 
 class Framed:
