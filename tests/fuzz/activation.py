@@ -100,8 +100,9 @@ def prelu(case: Case, rng: np.random.Generator) -> Trial:
 
     def run():
         own, other = case.halos
-        given, errors, slopes = Framed(x, own).tensor, Framed(dy, other).tensor, Framed(alpha[None]).tensor
-        y, back = Framed.empty(shape, other), Framed.empty(shape, own)
+        given, errors = Framed(shape, x, own).tensor, Framed(shape, dy, other).tensor
+        slopes = Framed((1, *alpha.shape), alpha).tensor
+        y, back = Framed(shape, halo=other), Framed(shape, halo=own)
         dalpha = np.full((len(parts), alpha.size), np.nan, np.float32)
         run_op(_merge.PRelu(given, slopes, y.tensor))
         run_op(_merge.PReluGrad(errors, given, slopes, back.tensor))

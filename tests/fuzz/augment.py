@@ -58,8 +58,8 @@ def transformed(case: Case, x: np.ndarray, matrix: list[float], interpolation: s
 
     def run():
         own, other = case.halos
-        y = Framed.empty(want.shape, other)
-        run_op(_augment.Affine(Framed(x, own).tensor, y.tensor, matrix, *words))
+        y = Framed(want.shape, halo=other)
+        run_op(_augment.Affine(Framed(x.shape, x, own).tensor, y.tensor, matrix, *words))
         return {f"{interpolation} {case.fill}": y.result()}
 
     return Trial(run, {f"{interpolation} {case.fill}": Want(want, *bound)})

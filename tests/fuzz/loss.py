@@ -126,12 +126,12 @@ def kernel(case: Case, make: Callable[..., Any], x: np.ndarray, words: dict[str,
     """A loss over groups of images; of "p" and "correct" those that are wanted."""
     def run():
         own, other = case.halos
-        tensors = {name: Framed.empty(x.shape, other) for name in ("p", "dx") if name in wants}
+        tensors = {name: Framed(x.shape, halo=other) for name in ("p", "dx") if name in wants}
         rows = {name: guarded(case.rows) for name in ("loss", "correct") if name in wants}
         outputs = {name: framed.tensor for name, framed in tensors.items()}
         if "correct" in rows:
             outputs["correct"] = rows["correct"][0]
-        op = make(Framed(x, own).tensor, rows["loss"][0], **outputs, **words)
+        op = make(Framed(x.shape, x, own).tensor, rows["loss"][0], **outputs, **words)
         if op.items:
             Program([Stage([op], op.items, case.group, 1)]).run()
         for _, check in rows.values():

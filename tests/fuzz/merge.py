@@ -64,11 +64,12 @@ def merged(case: Case, kind: str, inputs: list[np.ndarray], rng: np.random.Gener
 
     def run():
         own, other = case.halos
-        tensors, y, given = [Framed(x, own).tensor for x in inputs], Framed.empty(shape, other), Framed(dy, own)
+        tensors = [Framed(x.shape, x, own).tensor for x in inputs]
+        y, given = Framed(shape, halo=other), Framed(shape, dy, own)
         run_op(_merge.Merge(kind, tensors, y.tensor, clamp))
-        results, unclamped = {kind: y.result()}, Framed(want, other).tensor
+        results, unclamped = {kind: y.result()}, Framed(shape, want, other).tensor
         for i, x in enumerate(inputs):
-            dx = Framed.empty(x.shape, other)
+            dx = Framed(x.shape, halo=other)
             run_op(_merge.MergeGrad(kind, given.tensor, tensors, unclamped, i, dx.tensor))
             results[f"{kind}_grad {i}"] = dx.result()
         return results
@@ -88,12 +89,12 @@ def joined(case: Case, rng: np.random.Generator) -> Trial:
 
     def run():
         own, other = case.halos
-        joint, results = Framed.empty(y.shape, own), {}
+        joint, results = Framed(y.shape, halo=own), {}
         places = [[0] * (case.axis - 1) + [int(start)] + [0] * (3 - case.axis) for start in starts]
         for piece, at in zip(pieces, places, strict=True):
-            run_op(_merge.Paste(Framed(piece, other).tensor, joint.tensor, at))
+            run_op(_merge.Paste(Framed(piece.shape, piece, other).tensor, joint.tensor, at))
         for i, (piece, at) in enumerate(zip(pieces, places, strict=True)):
-            part = Framed.empty(piece.shape, other)
+            part = Framed(piece.shape, halo=other)
             run_op(_merge.Cut(joint.tensor, part.tensor, at))
             results[f"cut {i}"] = part.result()
         return {"concatenate": joint.result(), **results}

@@ -50,8 +50,8 @@ def one(case: Case, name: str, make, x: np.ndarray, want: np.ndarray, *bound) ->
     """The op `make(x, y)`, whose y must be `want`."""
     def run():
         own, other = case.halos
-        y = Framed.empty(want.shape, other)
-        op: Op = make(Framed(x, own).tensor, y.tensor)
+        y = Framed(want.shape, halo=other)
+        op: Op = make(Framed(x.shape, x, own).tensor, y.tensor)
         run_op(op)
         return {name: y.result()}
 

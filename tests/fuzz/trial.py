@@ -115,21 +115,18 @@ def rounded(values: ArrayLike, rng: np.random.Generator) -> np.ndarray:
 
 
 class Framed:
-    """A tensor inside a larger array of NaN: a halo around each image, an image before the first and after the last."""
+    """A tensor inside a larger array of NaN: a halo, and guard bands around all images.
 
-    def __init__(self, values: ArrayLike, halo: Any = ((0, 0), (0, 0))):
-        values = np.asarray(values, np.float32)
-        n, h, w, c = values.shape
+    It holds `values`, or NaN, in pixels of `shape` (n, h, w, c).
+    """
+
+    def __init__(self, shape: Sequence[int], values: ArrayLike = np.nan, halo: Any = ((0, 0), (0, 0))):
+        n, h, w, c = shape
         (top, bottom), (left, right) = halo
         self.memory = np.full((n + 2, top + h + bottom, left + w + right, c), np.nan, np.float32)
         self.at = np.s_[1 : n + 1, top : top + h, left : left + w]
         self.memory[self.at] = values
-        self.tensor = Tensor(values.shape, self.memory[self.at], halo)
-
-    @classmethod
-    def empty(cls, shape: Sequence[int], halo: Any = ((0, 0), (0, 0))) -> Framed:
-        """Of NaN all over, for a result."""
-        return cls(np.full(tuple(shape), np.nan, np.float32), halo)
+        self.tensor = Tensor(tuple(shape), self.memory[self.at], halo)
 
     def result(self) -> np.ndarray:
         """The values; AssertionError if anything around them was written."""
