@@ -74,7 +74,7 @@ def by_name(case: Case, name: str, rng: np.random.Generator) -> Iterator[Trial]:
 
 
 def along(case: Case, name: str, rng: np.random.Generator) -> Iterator[Trial]:
-    """The exponentials are of differences that carry the rounding of x; below the smallest normal number they are zero."""
+    """The exponentials are of differences that carry the rounding of x; those too small to be normal are zero."""
     x, dy = values(case, rng), normal(rng, case.shape)
     size, terms = 1 + 2 * np.abs(x).max(initial=0.0), x.shape[case.axis]
     p, magnitude = reference.softmax(x, case.axis) + TINY32 / EPS32, np.abs(dy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -39,25 +39,32 @@ def _called(name: str, words: dict[str, Any], inputs: Sequence[Any]) -> Any:
 
 
 class Drawing:
-    """A graph while it grows; `exact`: of layers only whose results are whole numbers if all weights are."""
+    """A graph while it grows, of images, or sequences or volumes with fewer kinds of layers.
+
+    `exact`: of layers only whose results are whole numbers if all weights are.
+    """
 
     def __init__(self, rng: np.random.Generator, exact: bool):
-        self.rng, self.exact = rng, exact
-        self.tensors = [fc.Input((whole(rng, 1, 12), whole(rng, 1, 12), channels(rng, 20)))]
+        self.rng, self.exact, self.rank = rng, exact, choose(rng, (1, 2, 2, 2, 2, 3))
+        size = (whole(rng, 1, {1: 40, 2: 12, 3: 6}[self.rank]) for _ in range(self.rank))
+        self.tensors = [fc.Input((*size, channels(rng, 20)))]
         self.specs: list[Spec] = []
 
     def grow(self, parts: int) -> Graph:
-        """`parts` blocks, branches or layers; layers that refuse their input are drawn again."""
+        """`parts` blocks, branches or layers; layers that refuse their input are drawn again.
+
+        What a second output reads cannot be fused away.
+        """
         for _ in range(parts):
             while not self.add(choose(self.rng, (self.block, self.block, self.branch, self.layer, self.layer))):
                 pass
         while not self.add(self.head):
             pass
-        used = {i for _, _, inputs in self.specs for i in inputs}
-        ends = tuple(i for i in range(1, len(self.tensors)) if i not in used)
-        return Graph(self.tensors[0].sample_shape, tuple(self.specs), ends)
+        last = len(self.tensors) - 1
+        second = (whole(self.rng, 1, last - 1),) if last > 1 and self.rng.random() < 0.2 else ()
+        return Graph(self.tensors[0].sample_shape, tuple(self.specs), (*second, last))
 
-    def add(self, draw: Any) -> bool:
+    def add(self, draw: Callable[[], Iterator[tuple]]) -> bool:
         """Take in all layers that `draw` yields, or none; they follow the last tensor, or those that are named."""
         tensors, specs = list(self.tensors), list(self.specs)
         try:
@@ -86,77 +93,92 @@ class Drawing:
         if not self.exact and rng.random() < 0.3:
             yield "BatchNormalization", {"momentum": 0.5}
         after = [("ReLU", {"max_value": choose(rng, (None, None, 6))})] if rng.random() < 0.8 else []
-        if rng.random() < 0.4:
-            after.append(("MaxPooling2D", {"pool_size": choose(rng, (2, 2, 3, (1, 2), (2, 3))),
-                                           "strides": choose(rng, (None, None, 1, 2)), "padding": self.padding()}))
+        if rng.random() < 0.4 and len(self.here) > 1:
+            after.append((f"MaxPooling{self.rank}D", self.pool()))
         yield from after if rng.random() < 0.7 else after[::-1]
 
     def branch(self) -> Iterator[tuple]:
         """The last tensor meets an earlier one, or its own means or maxima, or itself behind a convolution."""
         rng, last = self.rng, len(self.tensors) - 1
         kinds = ("Add", "Add", "Subtract", "Multiply", "Maximum", "Minimum", "Concatenate")
-        kind, other = choose(rng, kinds if self.exact else (*kinds, "Average")), whole(rng, 0, last)
-        if rng.random() < 0.5:
-            yield "Conv2D", {"filters": self.here[-1], "kernel_size": choose(rng, (1, 3)), "padding": "same",
-                             "algorithm": "direct" if self.exact else "auto"}
-            other = last
-        elif rng.random() < 0.4:
-            yield "GlobalMaxPooling2D" if self.exact else "GlobalAveragePooling2D", {"keepdims": True}
-            other = last
-        here = len(self.tensors) - 1 if other == len(self.tensors) - 1 else last + (other == last)
-        yield kind, {}, (here, other)
+        kind, other, side = choose(rng, kinds if self.exact else (*kinds, "Average")), whole(rng, 0, last), rng.random()
+        if side < 0.7:
+            same = {"filters": self.here[-1], "kernel_size": choose(rng, (1, 3)), "padding": "same"}
+            pooled = f"Global{'Max' if self.exact else 'Average'}Pooling{self.rank}D"
+            yield (pooled, {"keepdims": True}) if side < 0.2 else (f"Conv{self.rank}D", {**same, **self.algorithm()})
+            yield kind, {}, (last + 1, last)
+        else:
+            yield kind, {}, (last, other)
         if rng.random() < 0.5:
             yield "ReLU", {}
 
     def layer(self) -> Iterator[tuple]:
         """One that stands alone."""
-        rng = self.rng
-        kinds = [self.convolution, self.depthwise, self.transposed, self.pooling, self.shaped, self.dense]
+        kinds = [self.convolution, self.pooling, self.dense] + [self.depthwise] * (self.rank < 3)
+        if self.rank == 2:
+            kinds += [self.transposed, self.shaped]
         if not self.exact:
             kinds += [self.normalisation, self.activation]
-        yield choose(rng, kinds)()
+        yield choose(self.rng, kinds)()
 
     def head(self) -> Iterator[tuple]:
-        """A few numbers for each sample, or the last tensor as it is."""
-        rng = self.rng
-        if len(self.here) == 3 and rng.random() < 0.6:
-            names = ("Flatten", "GlobalMaxPooling2D") if self.exact else ("Flatten", "GlobalAveragePooling2D")
-            yield choose(rng, names), {}
-        yield "Dense", {"units": whole(rng, 1, 17)}
+        """A few numbers for each sample, or for each of its pixels."""
+        if len(self.here) > 1 and self.rng.random() < 0.6:
+            pooled = f"Global{'Max' if self.exact else 'Average'}Pooling{self.rank}D"
+            yield choose(self.rng, ("Flatten", pooled)), {}
+        yield "Dense", {"units": whole(self.rng, 1, 17)}
 
     # ---- layers with their words
 
+    def axes(self, choices: Sequence[Any]) -> Any:
+        """One of `choices` for all axes, or for each its own."""
+        if self.rng.random() < 0.7:
+            return choose(self.rng, choices)
+        return tuple(choose(self.rng, choices) for _ in range(self.rank))
+
     def padding(self) -> Any:
-        sides = tuple((whole(self.rng, 0, 1), whole(self.rng, 0, 1)) for _ in range(2))
-        return choose(self.rng, ["valid", "same", "same", "same", 1, sides])
+        sides = tuple((whole(self.rng, 0, 1), whole(self.rng, 0, 1)) for _ in range(self.rank))
+        causal = ["causal"] * (self.rank == 1)
+        return choose(self.rng, ["valid", "same", "same", "same", 1, sides if self.rank > 1 else sides[0], *causal])
 
     def window(self) -> dict[str, Any]:
+        """The words that convolutions share."""
         rng = self.rng
-        return {"kernel_size": choose(rng, (1, 2, 3, 3, 3, 3, 5, (1, 3), (4, 2))), "padding": self.padding(),
-                "strides": choose(rng, (1, 1, 1, 2, (1, 2), 3)), "use_bias": bool(rng.random() < 0.7)}
+        words = {"kernel_size": self.axes((1, 2, 3, 3, 3, 3, 5)), "padding": self.padding(),
+                 "strides": self.axes((1, 1, 1, 2, 3)), "use_bias": bool(rng.random() < 0.7),
+                 "trainable": bool(rng.random() < 0.9)}
+        return words if self.exact or rng.random() < 0.8 else {**words, "activation": choose(rng, SMOOTH)}
+
+    def algorithm(self) -> dict[str, str]:
+        """One that keeps whole numbers exact, or any; not every window can have Winograd's."""
+        return {"algorithm": choose(self.rng, ("direct", "im2col") if self.exact else ("auto", "direct", "winograd"))}
 
     def convolution(self) -> tuple:
-        rng, words = self.rng, {"filters": channels(self.rng, 20), **self.window()}
+        rng, words = self.rng, {"filters": channels(self.rng, 20), **self.window(), **self.algorithm()}
         if rng.random() < 0.2:
-            words["groups"] = choose(rng, [g for g in range(1, self.here[-1] + 1) if self.here[-1] % g == 0])
+            words["groups"] = choose(rng, divisors(self.here[-1]))
             words["filters"] = words["groups"] * whole(rng, 1, 3)
         if rng.random() < 0.2:
             words["dilation_rate"] = 2
-        return "Conv2D", {**words, "algorithm": choose(rng, ("direct", "im2col") if self.exact else ("auto", "direct"))}
+        return f"Conv{self.rank}D", words
 
     def depthwise(self) -> tuple:
         words = {**self.window(), "depth_multiplier": choose(self.rng, (1, 1, 2))}
         if self.rng.random() < 0.5:
-            return "SeparableConv2D", {**words, "filters": channels(self.rng, 20)}
-        return "DepthwiseConv2D", words
+            return f"SeparableConv{self.rank}D", {**words, "filters": channels(self.rng, 20)}
+        return f"DepthwiseConv{self.rank}D", words
 
     def transposed(self) -> tuple:
         return "Conv2DTranspose", {"filters": channels(self.rng, 12), **self.window()}
 
+    def pool(self) -> dict[str, Any]:
+        """The words of a pooling layer."""
+        return {"pool_size": self.axes((2, 2, 1, 3)), "strides": choose(self.rng, (None, None, 1, 2)),
+                "padding": self.padding()}
+
     def pooling(self) -> tuple:
-        kinds = ["MaxPooling2D", "MinPooling2D"] + ["AveragePooling2D"] * (not self.exact)
-        words = {"pool_size": choose(self.rng, (2, 3, (1, 2), (3, 1))), "strides": choose(self.rng, (None, 1, 2))}
-        return choose(self.rng, kinds), {**words, "padding": self.padding()}
+        kinds = ["Max"] + ["Min"] * (self.rank == 2) + ["Average"] * (not self.exact)
+        return f"{choose(self.rng, kinds)}Pooling{self.rank}D", self.pool()
 
     def shaped(self) -> tuple:
         rng = self.rng
@@ -173,9 +195,13 @@ class Drawing:
         return "Dense", {"units": channels(self.rng, 20), "use_bias": bool(self.rng.random() < 0.7)}
 
     def normalisation(self) -> tuple:
-        groups = choose(self.rng, [g for g in range(1, self.here[-1] + 1) if self.here[-1] % g == 0])
-        return choose(self.rng, [("BatchNormalization", {"momentum": 0.9}), ("LayerNormalization", {}),
-                                 ("GroupNormalization", {"groups": groups})])
+        return choose(self.rng, [
+            ("BatchNormalization", {"momentum": 0.9, "trainable": bool(self.rng.random() < 0.8)}),
+            ("LayerNormalization", {}), ("GroupNormalization", {"groups": choose(self.rng, divisors(self.here[-1]))})])
 
     def activation(self) -> tuple:
         return "Activation", {"activation": choose(self.rng, SMOOTH)}
+
+
+def divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]

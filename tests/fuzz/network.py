@@ -17,6 +17,7 @@ import numpy as np
 
 import fastcnn as fc
 from fastcnn import layers, losses
+from fastcnn.geometry import resolve_padding
 from tests import float64_graph
 from tests.check import small_ints
 from tests.fuzz.graphs import Drawing, Graph
@@ -123,13 +124,21 @@ def gaps_of(layer: Any, inputs: list[np.ndarray]) -> np.ndarray:
         return np.abs(x)
     if isinstance(layer, layers.Maximum | layers.Minimum):
         return np.abs(x - others[0])
-    if isinstance(layer, layers.MaxPooling2D | layers.MinPooling2D):
-        window, sign = layer.window(x.shape[1:]), 1 if isinstance(layer, layers.MaxPooling2D) else -1
-        padded = np.pad(sign * x, ((0, 0), *window.pads, (0, 0)), constant_values=-np.inf)
-        seen = np.lib.stride_tricks.sliding_window_view(padded, window.kernel, (1, 2))[:, :: window.sh, :: window.sw]
-        ordered = np.sort(seen.reshape(*seen.shape[:4], -1), -1)
-        return ordered[..., -1:] - ordered[..., -2:-1]
+    name = type(layer).__name__
+    if name.startswith(("MaxPooling", "MinPooling")):
+        return gaps_of_windows(layer, x if name.startswith("Max") else -x)
     return np.empty(0)
+
+
+def gaps_of_windows(layer: Any, x: np.ndarray) -> np.ndarray:
+    """By how much the maximum of each window surpasses its next value."""
+    size, strides = x.shape[1:-1], layer.strides
+    pads = resolve_padding(layer.padding, size, layer.pool_size, strides, (1,) * layer.rank, layer.name)
+    padded = np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-np.inf)
+    seen = np.lib.stride_tricks.sliding_window_view(padded, layer.pool_size, tuple(range(1, 1 + layer.rank)))
+    seen = seen[(slice(None), *(slice(None, None, step) for step in strides))]
+    ordered = np.sort(seen.reshape(*seen.shape[: x.ndim], -1), -1)
+    return ordered[..., -1:] - ordered[..., -2:-1]
 
 
 # ---- losses
