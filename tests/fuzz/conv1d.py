@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tests.fuzz.convolution import grouped, leading, trials_of
-from tests.fuzz.trial import Trial, Window, window
+from tests.fuzz.convolution import grouped, trials_of
+from tests.fuzz.trial import BATCHES, Trial, Window, choose, window
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Case:
 
 
 def draw(rng: np.random.Generator) -> Case:
-    return Case(leading(rng), *grouped(rng, 70), window(rng, 1, 40, 7))
+    return Case(choose(rng, BATCHES), *grouped(rng, 70), window(rng, 1, 40, 7))
 
 
 def trials(case: Case, rng: np.random.Generator) -> Iterator[Trial]:

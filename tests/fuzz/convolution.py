@@ -10,7 +10,7 @@ import numpy as np
 
 from fastcnn import ops, reference
 from tests.check import small_ints
-from tests.fuzz.trial import Trial, Want, channels, choose, normal, whole
+from tests.fuzz.trial import Trial, Want, channels, normal, whole
 
 
 def passes(module: Any, function: str, x, w, b, dy, **words: Any) -> Iterator[tuple[str, np.ndarray]]:
@@ -57,8 +57,3 @@ def grouped(rng: np.random.Generator, most: int, groups: int = 6) -> tuple[int, 
     count = whole(rng, 2, groups)
     share = max(1, most // count)
     return count * channels(rng, share), count * channels(rng, share), count
-
-
-def leading(rng: np.random.Generator) -> int:
-    """A count of samples."""
-    return choose(rng, (0, 1, 1, 2, 2, 3, 5))

@@ -10,9 +10,9 @@ import numpy as np
 import fastcnn as fc
 from fastcnn import layers
 from tests.check import small_ints
-from tests.fuzz.convolution import leading, trials_of
+from tests.fuzz.convolution import trials_of
 from tests.fuzz.step import exact_step, set_weights
-from tests.fuzz.trial import Trial, Window, channels, choose, whole, window
+from tests.fuzz.trial import BATCHES, Trial, Window, channels, choose, whole, window
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Case:
 
 def draw(rng: np.random.Generator) -> Case:
     rank = choose(rng, (1, 2, 2))
-    return Case(leading(rng), channels(rng, 40), whole(rng, 1, 3), channels(rng, 33),
+    return Case(choose(rng, BATCHES), channels(rng, 40), whole(rng, 1, 3), channels(rng, 33),
                 window(rng, rank, 24 // rank, 9 // rank))
 
 

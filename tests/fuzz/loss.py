@@ -79,23 +79,21 @@ def cross_entropies(case: Case, x: np.ndarray, rng: np.random.Generator) -> Iter
     """Softmax cross-entropy with labels, one-hot rows and any shares."""
     labels, weights = labels_of(case, rng), weights_of(case, rng)
     counts = np.ones(case.rows) if case.ignored is None else (labels != case.ignored).astype(float)
-    known = np.where(counts > 0, labels, 0)
+    known, t = np.where(counts > 0, labels, 0), shares(rng, x.shape)
+    one_hot = np.eye(case.classes, dtype=np.float32)[known]
     size, p = 1 + 2 * np.abs(x).max(initial=0.0), reference.softmax(x)
-    factor = counts if weights is None else counts * weights
-    for words, target, share in (
-        ({"labels": labels, "ignored": case.ignored}, known, factor),
-        ({"targets": np.eye(case.classes, dtype=np.float32)[known]}, known, factor if weights is not None else None),
-        ({"targets": shares(rng, x.shape)}, None, None),
+    for words, target, right, counted in (
+        ({"labels": labels, "ignored": case.ignored}, known, known, counts),
+        ({"targets": one_hot}, known, known, np.ones(case.rows)),
+        ({"targets": t}, t, t.argmax(-1), np.ones(case.rows)),
     ):
-        target = words["targets"] if target is None else target
-        share = (np.ones(case.rows) if weights is None else weights) if "targets" in words else share
         loss, dx = reference.softmax_cross_entropy(x, target, case.smoothing)
-        right = (x.argmax(-1) == (target if np.ndim(target) == 3 else target.argmax(-1))).astype(float)
+        share = counted if weights is None else counted * weights
         wants = {
             "loss": Want(loss * share, case.classes, size * share),
             "dx": Want(dx * max(1, loss.size) * share[..., None], case.classes, size * share[..., None]),
             "p": Want(p, case.classes, size * p),
-            "correct": Want(np.where(counts > 0, right, 0.0) if "labels" in words else right),
+            "correct": Want((x.argmax(-1) == right) * counted),
         }
         words = {**words, "weights": weights, "label_smoothing": case.smoothing}
         yield kernel(case, _loss.SoftmaxCrossEntropy, x, words, wants)

@@ -106,7 +106,7 @@ def function(name: str, words: dict[str, Any], arrays: list[np.ndarray], steep: 
 def layers_between(case: Case, x: np.ndarray, rng: np.random.Generator) -> Iterator[Trial]:
     """Each layer between a dense one, whose weights need the gradient of its input, and a clamp."""
     words = {"epsilon": case.epsilon, "center": case.center, "scale": case.scale}
-    for layer in (layers.BatchNormalization(momentum=case.momentum, **words), layers.BatchNormalization(**words),
+    for layer in (layers.BatchNormalization(momentum=case.momentum, **words),
                   layers.LayerNormalization(case.last, **words), layers.GroupNormalization(case.groups, **words)):
         first = layers.Dense(case.c)
         model = fc.Sequential([fc.Input(case.shape[1:]), first, layer, layers.ReLU(case.max_value)])

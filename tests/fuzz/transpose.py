@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastcnn import reference
-from tests.fuzz.convolution import grouped, leading, trials_of
-from tests.fuzz.trial import Trial, choose, whole
+from tests.fuzz.convolution import grouped, trials_of
+from tests.fuzz.trial import BATCHES, Trial, choose, whole
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def draw(rng: np.random.Generator) -> Case:
             reference.resolve_transpose_padding(input_size=size, kernel_size=kernel, **words)
         except ValueError:
             continue
-        return Case(leading(rng), size, ic, filters, groups, kernel, {**words, "groups": groups})
+        return Case(choose(rng, BATCHES), size, ic, filters, groups, kernel, {**words, "groups": groups})
 
 
 def _padding(rng: np.random.Generator) -> Any:

@@ -3,7 +3,7 @@
 A family is a module with two functions:
 
     draw(rng)          a case: sizes and options, no data; its repr says all
-    trials(case, rng)  the trials of a case, on data from `rng`
+    trials(case, rng)  the trials of a case, on data from `rng`; each is run before the next is made
 """
 
 from __future__ import annotations
