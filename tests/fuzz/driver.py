@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
+from fastcnn import arrays
 from fastcnn.kernels import _cpu
 from fastcnn.plan import plan
+from tests.check import poison
 
 plan.SERIAL_WORK = 0  # models are small here, and should still run on all threads
 
@@ -37,7 +40,7 @@ def run(name: str, cases: int, seed: int = 0, first: int = 0) -> str:
     for number in range(first, first + cases):
         rng = generator(seed, number)
         case = family(name).draw(rng)
-        with usual_machine():
+        with usual_machine(), poisoned_memory():
             _cpu.set_num_threads(1 + number % 3)
             try:
                 compared += check(name, case, rng, isas)
@@ -69,3 +72,15 @@ def usual_machine() -> Iterator[None]:
     finally:
         _cpu.select_isa(isa)
         _cpu.set_num_threads(threads)
+
+
+@contextmanager
+def poisoned_memory() -> Iterator[None]:
+    """What kernels are to write in full holds NaN before."""
+    allocate = arrays._aligned
+
+    def poisoned(make, shape):
+        return poison(allocate(make, shape)) if make is np.empty else allocate(make, shape)
+
+    with patch.object(arrays, "_aligned", poisoned):
+        yield
