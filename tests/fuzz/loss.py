@@ -205,7 +205,7 @@ def dice(t: np.ndarray, p: np.ndarray, axis: Any, weights: np.ndarray | None) ->
 def object_trial(loss: losses.Loss, y_true: np.ndarray, y_pred: np.ndarray, weights: np.ndarray | None,
                  direction: np.ndarray, value: float) -> Trial:
     """The value, and the slope against the difference quotient."""
-    y_pred, step = np.asarray(y_pred, np.float64), 1e-5
+    y_pred, step = np.asarray(y_pred, np.float64), 1e-6
     ends = [loss(y_true, y_pred + sign * step * direction, weights) for sign in (1, -1)]
     slope = (ends[0] - ends[1]) / (2 * step)
 
