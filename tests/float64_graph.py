@@ -1,4 +1,4 @@
-"""Any graph of layers in float64, run by the textbook; gradients by differences."""
+"""Any graph of layers in float64, run by the textbook; gradients by the chain rule, and by differences."""
 
 from __future__ import annotations
 
@@ -8,49 +8,52 @@ import numpy as np
 
 from fastcnn import layers as L  # noqa: N812
 from fastcnn import optimizers, reference
+from tests.float64_layers import apply
+
+
+def run(model: Any, xs, weights: dict[Any, np.ndarray], training: bool = True) -> tuple[dict[Any, np.ndarray], list]:
+    """(every tensor of the graph, (node, pull) of each node in order; see `float64_layers.apply`)."""
+    known = {tensor: np.asarray(x, np.float64) for tensor, x in zip(model.graph.inputs, xs, strict=True)}
+    pulls = []
+    for node in model.graph.nodes:
+        known[node.outputs[0]], pull = apply(node.layer, [known[t] for t in node.inputs], weights, training)
+        pulls.append((node, pull))
+    return known, pulls
 
 
 def outputs_of(model: Any, xs, weights: dict[Any, np.ndarray]) -> list[np.ndarray]:
     """The outputs of a model for these inputs and weights (variable -> array), in float64."""
-    known = {tensor: np.asarray(x, np.float64) for tensor, x in zip(model.graph.inputs, xs, strict=True)}
-    for node in model.graph.nodes:
-        own = [weights[v] for v in node.layer.variables]
-        known[node.outputs[0]] = _run(node.layer, [known[t] for t in node.inputs], own)
+    known, _ = run(model, xs, weights)
     return [known[t] for t in model.graph.outputs]
 
 
-def _run(layer, inputs, w):
-    x = inputs[0]
-    if isinstance(layer, L.Conv2D):
-        y = reference.conv2d(x, *w, strides=layer.strides, padding=layer.padding, groups=layer.groups)
-        return reference.activation(y, layer.activation)
-    if isinstance(layer, L.Dense):
-        return reference.activation(reference.dense(x, *w), layer.activation)
-    if isinstance(layer, L.Concatenate):
-        return np.concatenate(inputs, axis=layer.axis)
-    if hasattr(layer, "kind"):
-        rank = max(a.ndim for a in inputs)
-        return reference.merge(layer.kind, [a.reshape(len(a), *(1,) * (rank - a.ndim), *a.shape[1:]) for a in inputs])
-    simple = {
-        L.PReLU: lambda: reference.prelu(x, *w),
-        L.UpSampling2D: lambda: reference.upsample2d(x, layer.size, layer.interpolation),
-        L.Cropping2D: lambda: _cropped(x, layer.cropping),
-        L.ZeroPadding2D: lambda: np.pad(x, ((0, 0), *layer.padding, (0, 0))),
-        L.Permute: lambda: x.transpose(0, *layer.dims),
-        L.Flatten: lambda: x.reshape(len(x), -1),
-        L.Reshape: lambda: x.reshape(len(x), *layer.target_shape),
-        L.ReLU: lambda: np.maximum(x, 0),
-        L.Activation: lambda: reference.activation(x, layer.activation),
-        L.GlobalAveragePooling2D: lambda: reference.global_avg_pool2d(x),
-        L.MaxPooling2D: lambda: reference.max_pool2d(x, layer.pool_size, layer.strides, layer.padding),
-        L.Rescaling: lambda: x * layer.scale + layer.offset,
-    }
-    return simple[type(layer)]()
+def gradients_of(model: Any, known: dict[Any, np.ndarray], pulls: list, dys) -> dict[Any, np.ndarray]:
+    """The gradient of each weight, from what `run` returned and the gradients of the outputs."""
+    slopes = {t: np.zeros_like(known[t]) for t in known}
+    for tensor, dy in zip(model.graph.outputs, dys, strict=True):
+        slopes[tensor] = slopes[tensor] + dy
+    gradients = {v: np.zeros(v.shape) for v in model.weights}
+    for node, pull in reversed(pulls):
+        dxs, own = pull(slopes[node.outputs[0]])
+        for tensor, dx in zip(node.inputs, dxs, strict=True):
+            slopes[tensor] = slopes[tensor] + dx
+        for variable, gradient in zip(node.layer.variables, own, strict=True):
+            if gradient is not None:
+                gradients[variable] = gradients[variable] + gradient
+    return gradients
 
 
-def _cropped(x, cropping):
-    (top, bottom), (left, right) = cropping
-    return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
+def moved_statistics(model: Any, known: dict[Any, np.ndarray], weights: dict[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+    """The moving statistics of batch normalisation after a step of training, variable -> array."""
+    moved = {}
+    for node in model.graph.nodes:
+        layer = node.layer
+        if isinstance(layer, L.BatchNormalization) and layer.trainable:
+            x = known[node.inputs[0]]
+            for v, new in zip((layer.moving_mean, layer.moving_variance), reference.moments(x, range(x.ndim - 1)),
+                              strict=True):
+                moved[v] = reference.moving_average(weights[v], new.reshape(-1), layer.momentum)
+    return moved
 
 
 def assert_numerical_gradients(model: Any, xs, rng, step: float = 1e-5, tolerance: float = 2e-4) -> None:

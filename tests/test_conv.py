@@ -7,16 +7,21 @@ from functools import cache
 import numpy as np
 import pytest
 
-from bench.shapes import RISKS, ConvCase, random_case
+from bench.shapes import RISKS, ConvCase
 from fastcnn import ops, reference
-from fastcnn.kernels import _cpu, _panels
+from fastcnn.kernels import _panels
 from fastcnn.kernels import conv as conv_passes
 from tests.check import assert_close, assert_same, small_ints
-from tests.fuzz_conv import check_case, passes, reduction
+from tests.fuzz import convolution
 
 ALGORITHMS = ("direct", "im2col")
 each_risk = pytest.mark.parametrize("case", RISKS, ids=lambda case: case.name)
 each_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
+
+
+def passes(case: ConvCase, x, w, b, dy, module, **options):
+    """(name, result) of the three passes; `module` is fastcnn.ops or fastcnn.reference."""
+    return convolution.passes(module, "conv2d", x, w, b, dy, **case.keywords, **options)
 
 
 @cache
@@ -73,15 +78,9 @@ def test_adjoint_identities(case, algorithm):
 @each_algorithm
 def test_real_data_is_close(case, algorithm, isa):
     arrays, want, scale = real_problem(case)
-    terms = reduction(case)
+    terms = convolution.terms("conv2d", *arrays, **case.keywords)
     for name, got in passes(case, *arrays, ops, algorithm=algorithm):
         assert_close(got, want[name], terms[name], scale=scale[name])
-
-
-def test_fuzz_of_a_few_random_cases(rng):
-    """What tests/fuzz_conv.py does for long, for a moment."""
-    for _ in range(12):
-        check_case(random_case(rng), rng, [_cpu.isa()])
 
 
 # ---- what may be handed in

@@ -25,7 +25,7 @@ from fastcnn.kernels._winograd_tiles import Tiles
 from fastcnn.kernels._winograd_weights import PackWinograd, WinogradWeights
 from fastcnn.models import Sequential
 from tests.check import assert_close, assert_same, guarded, poison, small_ints
-from tests.fuzz_conv import WINOGRAD_ULPS
+from tests.fuzz.conv2d import WINOGRAD_ULPS
 from tests.test_tiles import haloed
 
 each_m = pytest.mark.parametrize("m", (2, 4))
