@@ -23,9 +23,9 @@ def frozen_random(text: str) -> np.random.RandomState:
     return np.random.RandomState(zlib.crc32(text.encode()))
 
 
-def peer_python(variable: str, package: str) -> str | None:
-    """A Python that has a package: the one that an environment variable names, or this one, or None."""
-    return os.environ.get(variable) or (sys.executable if find_spec(package) else None)
+def peer_python(variable: str, *packages: str) -> str | None:
+    """A Python that has the packages: the one that an environment variable names, or this one, or None."""
+    return os.environ.get(variable) or (sys.executable if all(map(find_spec, packages)) else None)
 
 
 def run_twin(python: str, twin: Path, arrays: Results) -> dict[str, Results]:
