@@ -15,13 +15,14 @@ TWIN = Path(__file__).with_name("keras_twin.py")
 STORED = Path(__file__).with_name("keras_results.json")
 
 
-def ask(python: str) -> dict[str, Results]:
-    """The results of all cases by name, computed by a Python that has Keras and TensorFlow."""
+def ask(python: str, word: str = "") -> dict[str, Results]:
+    """Results by case, for all that have `word` in their names, computed by a Python that has Keras and TensorFlow."""
     cases, arrays = value_cases.describe()
     cases["training"] = {}
-    for name, case in layer_cases.CASES.items():
-        cases["training"][name], own = layer_cases.describe(name, case)
+    for name in filter(lambda name: word in name, layer_cases.CASES):
+        cases["training"][name], own = layer_cases.describe(name, layer_cases.CASES[name])
         arrays.update(own)
+    cases = {kind: {name: case for name, case in named.items() if word in name} for kind, named in cases.items()}
     return run_twin(python, TWIN, {**arrays, "cases": np.array(json.dumps(cases))})
 
 

@@ -66,7 +66,7 @@ METRICS = {
     "mean BinaryCrossentropy": metric("BinaryCrossentropy", "bits", label_smoothing=0.1),
     "mean CategoricalCrossentropy": metric("CategoricalCrossentropy", weighted=True),
     "mean SparseCategoricalCrossentropy": metric("SparseCategoricalCrossentropy", "labels", "logits", from_logits=True),
-    "mean KLDivergence": metric("KLDivergence", "shares"),
+    "mean KLDivergence": metric("KLDivergence", "other shares"),
     "mean Hinge": metric("Hinge", "signs", "logits", weighted=True),
 }
 
@@ -112,6 +112,7 @@ def batches(name: str, case: Metric) -> list[tuple[np.ndarray, np.ndarray, np.nd
             "labels": labels, "one-hot": np.eye(CLASSES)[labels], "bits": random.randint(0, 2, shape).astype(float),
             "signs": 2.0 * random.randint(0, 2, shape) - 1, "numbers": random.standard_normal(shape),
             "logits": random.standard_normal(shape), "shares": shares / shares.sum(-1, keepdims=True),
+            "other shares": (shares / shares.sum(-1, keepdims=True))[::-1],
         }
         predictions = others if case.y_pred == "labels" else kinds[case.y_pred].astype(np.float32)
         found.append((kinds[case.y_true], predictions, random.uniform(0.2, 2.0, SAMPLES) if case.weighted else None))

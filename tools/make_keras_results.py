@@ -1,8 +1,9 @@
 """Make tests/keras_results.json: what Keras makes of tests/layer_cases.py and tests/value_cases.py, in float64.
 
-    python -m tools.make_keras_results [--python PYTHON]    # PYTHON: one that has keras and tensorflow, if not this one
+    python -m tools.make_keras_results [--python PYTHON] [--only WORD]
 
-Needed again only when a case has changed or there are new ones. It takes a minute or two.
+PYTHON is one that has keras and tensorflow, if this one has not; with WORD, only the cases with it in their names are
+computed anew. Needed only when a case has changed or there are new ones. All of them take a minute or two.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ import argparse
 import json
 import sys
 
-from tests.keras_peer import STORED, ask, shorten
+from tests.keras_peer import STORED, ask, shorten, stored
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", default=sys.executable, help="a Python with Keras (default: this one)")
-    results = ask(parser.parse_args().python)
-    lines = [f"{json.dumps(name)}: {json.dumps(shorten(name, found))}" for name, found in results.items()]
+    parser.add_argument("--only", default="", metavar="WORD", help="a part of the names of cases (default: all)")
+    arguments = parser.parse_args()
+    kept = stored() if arguments.only else {}
+    results = {name: shorten(name, found) for name, found in ask(arguments.python, arguments.only).items()}
+    lines = [f"{json.dumps(name)}: {json.dumps(found)}" for name, found in {**kept, **results}.items()]
     STORED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    print(f"{STORED}: {len(results)} cases, {STORED.stat().st_size} bytes")
+    print(f"{STORED}: {len(results)} of {len(lines)} cases computed, {STORED.stat().st_size} bytes")
 
 
 if __name__ == "__main__":
