@@ -8,7 +8,6 @@ import runpy
 import subprocess
 import sys
 import threading
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ import pytest
 import fastcnn as fc
 from fastcnn import initializers, zoo
 from fastcnn.kernels import _cpu
-from tests import zoo_cases
+from tests import curves, zoo_cases
 from tests.check import assert_allocates_nothing
 
 EXAMPLES = zoo_cases.CURVES.parents[1] / "examples"
@@ -139,21 +138,13 @@ def tolerance(name: str) -> float:
 def test_training_agrees_with_stored_results_of_pytorch(name):
     """Forward, all gradients, ten steps of Adam; `python -m tools.make_zoo_curves` stores them."""
     wanted = json.loads(zoo_cases.CURVES.read_text())[name]
-    found, limit = zoo_cases.digest(zoo_cases.train(name)), tolerance(name)
-    assert found.keys() == wanted.keys()
-    np.testing.assert_allclose(found.pop("losses"), wanted["losses"], rtol=limit)
-    largest = max(values[0] for key, values in wanted.items() if key.startswith("gradients"))
-    for key, (norm, projection) in found.items():
-        wanted_norm, wanted_projection = wanted[key]
-        reach = limit * max(wanted_norm, 1e-3 * largest)  # some gradients are 0, but for rounding
-        assert abs(norm - wanted_norm) <= reach, key
-        assert abs(projection - wanted_projection) <= 4 * reach, key  # 4 deviations
+    curves.assert_digests_agree(curves.digest(zoo_cases.train(name)), wanted, tolerance(name))
 
 
 @pytest.fixture(scope="module")
 def from_torch():
     """What PyTorch computes now; FASTCNN_TORCH_PYTHON names a Python that has it, if this one does not."""
-    python = os.environ.get("FASTCNN_TORCH_PYTHON") or (sys.executable if find_spec("torch") else None)
+    python = curves.peer_python("FASTCNN_TORCH_PYTHON", "torch")
     if python is None:
         pytest.skip("no PyTorch here, and no FASTCNN_TORCH_PYTHON")
     return zoo_cases.train_in_torch(python)
@@ -162,14 +153,7 @@ def from_torch():
 @pytest.mark.parametrize("name", zoo.__all__)
 def test_training_agrees_with_pytorch(name, from_torch):
     """The same, value for value."""
-    wanted, limit = from_torch[name], tolerance(name)
-    found = zoo_cases.train(name)
-    assert found.keys() == wanted.keys()
-    np.testing.assert_allclose(found.pop("losses"), wanted["losses"], rtol=limit)
-    largest = max(np.linalg.norm(array) for key, array in wanted.items() if key.startswith("gradients"))
-    for key, array in found.items():
-        error = np.linalg.norm(array - wanted[key])
-        assert error <= limit * max(np.linalg.norm(wanted[key]), 1e-3 * largest), key
+    curves.assert_results_agree(zoo_cases.train(name), from_torch[name], tolerance(name))
 
 
 # ------------------------------------------------------------------------------------------ threads, memory

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import tempfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from fastcnn import optimizers, zoo
 from fastcnn.models import Model
+from tests.curves import Results, frozen_random, run_twin
 
 TWIN = Path(__file__).with_name("torch_twin.py")
 CURVES = Path(__file__).with_name("zoo_curves.json")
@@ -24,8 +22,6 @@ CAREFUL = {"resnet50": 5e-6, "mobilenet_v2": 1e-5}
 
 # Branches that count for less than what they are added to keep rounding errors from growing in deep networks.
 RANGES = {"gamma": (0.3, 0.5), "moving_variance": (0.8, 1.2)}
-
-Results = dict[str, np.ndarray]
 
 # Name -> (shape of an image, width and whatever else makes the network small and free of chance).
 CASES: dict[str, tuple[tuple[int, int, int], dict[str, float]]] = {
@@ -45,7 +41,7 @@ def make(name: str) -> Model:
     """The small network, with weights that do not depend on fastcnn's generator."""
     shape, words = CASES[name]
     model = getattr(zoo, name)(shape, CLASSES, **words)
-    random = _random(name)
+    random = frozen_random(name)
     normed = any(variable.name == "gamma" for variable in model.weights)
     gain = 0.2 if normed else 2.0  # in inference nothing should overflow the softmax, and nothing vanish
     for variable in model.weights:
@@ -63,14 +59,9 @@ def make(name: str) -> Model:
 def data(name: str) -> tuple[np.ndarray, np.ndarray]:
     """A batch of normal images, and random labels for them or for their pixels."""
     shape, _ = CASES[name]
-    random = _random(f"{name} data")
+    random = frozen_random(f"{name} data")
     positions = shape[:2] if name == "unet" else ()
     return random.standard_normal((BATCH, *shape)).astype(np.float32), random.randint(0, CLASSES, (BATCH, *positions))
-
-
-def _random(text: str) -> np.random.RandomState:
-    """A generator whose stream NumPy has frozen."""
-    return np.random.RandomState(zlib.crc32(text.encode()))
 
 
 def train(name: str) -> Results:
@@ -93,16 +84,7 @@ def train_in_torch(python: str) -> dict[str, Results]:
         arrays[f"{name}/nodes"] = np.array(describe(model))
         arrays[f"{name}/learning_rate"] = np.array(CAREFUL.get(name, LEARNING_RATE))
         arrays.update({f"{name}/weights/{i}": w for i, w in enumerate(model.get_weights())})
-    results: dict[str, Results] = {name: {} for name in CASES}
-    with tempfile.TemporaryDirectory() as folder:
-        cases, found = Path(folder) / "cases.npz", Path(folder) / "results.npz"
-        np.savez(cases, **arrays)
-        subprocess.run([python, TWIN, cases, found], check=True)
-        with np.load(found) as file:
-            for key in file:
-                name, _, what = key.partition("/")
-                results[name][what] = file[key]
-    return results
+    return run_twin(python, TWIN, arrays)
 
 
 def describe(model: Model) -> str:
@@ -113,13 +95,3 @@ def describe(model: Model) -> str:
     return json.dumps([{"layer": type(node.layer).__name__, "config": node.layer.get_config(),
                         "inputs": [numbers[tensor] for tensor in node.inputs],
                         "weights": [places[v] for v in node.layer.variables]} for node in model.graph.nodes])
-
-
-def digest(results: Results) -> dict[str, list[float]]:
-    """The losses, and of every other array its norm and its projection on a random direction: small enough to keep."""
-    short = {}
-    for key, array in results.items():
-        direction = _random(key).standard_normal(array.shape)
-        values = array if key == "losses" else [np.linalg.norm(array), (array * direction).sum()]
-        short[key] = [float(f"{value:.8g}") for value in values]
-    return short

@@ -11,7 +11,8 @@ import argparse
 import json
 import sys
 
-from tests.zoo_cases import CURVES, digest, train_in_torch
+from tests.curves import digest
+from tests.zoo_cases import CURVES, train_in_torch
 
 
 def main() -> None:
