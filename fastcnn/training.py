@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from fastcnn.algorithms import get_algorithm_policy
 from fastcnn.batches import check_count, check_lengths, output_weights, prepare_input, shapes_of, slices
 from fastcnn.callbacks import CallbackList, History
 from fastcnn.data import Dataset
+from fastcnn.graph import SymbolicTensor
 from fastcnn.kernels import _cpu
 from fastcnn.layers.base import Variable
 from fastcnn.plan.plan import Plan
@@ -82,7 +83,8 @@ class Trainer:
         self.loss_weights = np.ones(1)
         self.stop_training = False
         self.history: History | None = None
-        self._compiled: tuple[Any, Any, Any] | None = None
+        self._compiled: tuple[Any, Any, Any, bool | list[str]] | None = None
+        self._recompute: bool | list[SymbolicTensor] = False
         self._store: Store | None = None
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.RLock()  # a plan has one set of buffers: Python threads take turns
@@ -90,12 +92,21 @@ class Trainer:
 
     # -- compile
 
-    def compile(self, optimizer="adam", loss=None, metrics=None, loss_weights=None) -> None:
+    def compile(self, optimizer="adam", loss=None, metrics=None, loss_weights=None,
+                recompute: bool | Sequence[str] = False) -> None:
         """Choose how to train: an optimiser, a loss and metrics, by name or as objects.
 
         For several outputs, `loss`, `metrics` and `loss_weights` are lists with an entry for each, or dictionaries
         by the outputs' names (of their layers); an entry of `metrics` may be a list. One loss by name serves all
         outputs; the loss None leaves an output untrained.
+
+        Parameters
+        ----------
+        recompute : train with less memory, in more time: give up activations after the forward pass, and compute them
+            anew in the backward pass. True chooses which ones so that a step needs least memory, as `summary` shows;
+            a list of names keeps the outputs of these layers (or models within the model), what is read beyond
+            them, and all after the last of them. The results are the same bits. Layers written in NumPy are
+            not run twice: what they read and write is kept.
 
         Raises
         ------
@@ -104,9 +115,10 @@ class Trainer:
         """
         where = f"{self.name}.compile"
         self.optimizer = optimizers.get(optimizer, where)
+        recompute = compiling.check_recompute(recompute, where)
         if loss is not None:
             compiling.check_names(loss, metrics, where)
-        self._compiled = (loss, metrics, loss_weights)
+        self._compiled = (loss, metrics, loss_weights, recompute)
         self._dropout_counter[:] = random.next_seed(), 0
         self.losses = []
         self._reset_plans()
@@ -119,7 +131,7 @@ class Trainer:
         """Losses and metrics for the outputs, once these are known."""
         if self._compiled is None:
             raise ValueError(f"{self.name} must be compiled first: model.compile(optimizer='adam', loss=...)")
-        loss, metrics, loss_weights = self._compiled
+        loss, metrics, loss_weights, recompute = self._compiled
         if loss is None:
             raise ValueError(f"{self.name}: compile was called without a loss; give loss=...")
         if not self.losses:
@@ -127,6 +139,7 @@ class Trainer:
             chosen = compiling.losses_of(outputs, loss, where)
             self.metrics = compiling.metrics_of(outputs, metrics, chosen, where)
             self.loss_weights = compiling.loss_weights_of(outputs, loss_weights, where)
+            self._recompute = compiling.kept_tensors(self, recompute, where)
             self.losses = chosen
 
     def _metrics_flat(self):
@@ -163,7 +176,7 @@ class Trainer:
     def _make_plan(self, kind: str, n: int, weighted: bool = False) -> Plan:
         return Plan(self.graph, n, self._store, self.losses if kind in ("test", "train") else (), self.loss_weights,
                     self.optimizer if kind == "train" else None, kind == "predict_training", weighted,
-                    self._dropout_counter)
+                    self._dropout_counter, self._recompute)
 
     def measure(self, batch_size: int) -> tuple[str, dict[str, int]]:
         """('training', bytes by use) of a step at that batch size; ('prediction', ...) for a model without a loss.

@@ -17,25 +17,28 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from fastcnn.arrays import aligned_zeros
+from fastcnn.arrays import ALIGN, aligned_zeros
 from fastcnn.kernels import _eltwise
 from fastcnn.kernels._executor import Stage
 from fastcnn.kernels._gather import PackWeights
 from fastcnn.kernels._op import Op, Tensor
 from fastcnn.kernels.conv import LARGE_WEIGHTS
-from fastcnn.plan.memory import Block, place
+from fastcnn.plan.memory import Block, Layout
 from fastcnn.plan.operations import NO_HALO, Operation, Value, merge_halos
+from fastcnn.plan.recompute import inner_values
 
 # A chunk of images and what a stage does to it should stay in a core's L2 (1 to 2 MB today).
 CHUNK_BYTES = 768 << 10
 # Groups of images: work for that many threads; as many partial gradients as fit this memory.
 MAX_GROUPS = 16
 PARTIAL_BYTES = 4 << 20
+FLOAT = 4  # bytes
 
 
 class Buffer:
@@ -48,6 +51,7 @@ class Buffer:
         self.external = external    # the user reads or writes it between runs: never local
         self.is_input = False
         self.stages: set[int] = set()
+        self.steps: set[int] = set()
         self.local_offset: int | None = None
         self.array: np.ndarray | None = None  # (n, h, w, c) view of the batch's memory
         self._tensor: Tensor | None = None
@@ -117,16 +121,28 @@ class ArgBuffer:
 
 @dataclass(eq=False)
 class Step:
-    """One driver call (or a few) of the plan, made once memory is assigned."""
+    """One driver call (or a few) of the plan, made once memory is assigned.
+
+    Nothing waits for a `deferred` one: it runs when a chain of others has ended. One that `recomputes` writes anew what
+    a step before it has written to memory that was given up meanwhile.
+    """
 
     name: str
     make: Callable[[], Sequence[Op]]
-    buffers: list[Buffer]
-    pipelined: bool
-    weight_bytes: int
-    partial: Any  # with `bytes` per group of images and `rows`, the groups: PartialGradient, or sums of an operation
-    layer: Any
+    reads: list[Buffer]
+    writes: list[Buffer]
+    layer: Any = None
+    pipelined: bool = False
+    weight_bytes: int = 0
+    partial: Any = None  # with `bytes` per group of images and `rows`, the groups: PartialGradient, or an operation's
+    deferred: bool = False
+    recomputes: bool = False
+    cut: tuple[int, int] | None = None  # images per group, which share a row of partial sums, and per chunk
     python: Callable[[], None] | None = None
+
+    @property
+    def buffers(self) -> list[Buffer]:
+        return [*self.reads, *self.writes]
 
 
 @dataclass(eq=False)
@@ -151,10 +167,43 @@ class StageDraft:
     """Steps that will run together."""
 
     steps: list[Step]
-    pipelined: bool
-    group: int = 1
-    chunk: int = 1
-    python: bool = False
+
+    @property
+    def pipelined(self) -> bool:
+        return self.steps[0].pipelined
+
+    @property
+    def python(self) -> bool:
+        return self.steps[0].python is not None
+
+    @property
+    def cut(self) -> tuple[int, int] | None:
+        """Images per group and per chunk; None before the builder has decided."""
+        return next((step.cut for step in self.steps if step.cut), None)
+
+    def takes(self, step: Step) -> bool:
+        """Whether a step can be chained to these."""
+        weight_bytes = step.weight_bytes + sum(one.weight_bytes for one in self.steps)
+        same_cut = self.cut is None or step.cut in (None, self.cut)
+        return self.pipelined and step.pipelined and same_cut and weight_bytes <= LARGE_WEIGHTS
+
+
+def chain(steps: Sequence[Step]) -> list[StageDraft]:
+    """Steps over images together, until one needs all images or the weights outgrow the cache.
+
+    Deferred steps come, each alone, where a chain has ended.
+    """
+    drafts: list[StageDraft] = []
+    waiting: list[StageDraft] = []
+    for step in steps:
+        if step.deferred:
+            waiting.append(StageDraft([step]))
+        elif drafts and drafts[-1].takes(step):
+            drafts[-1].steps.append(step)
+        else:
+            drafts += [*waiting, StageDraft([step])]
+            waiting = []
+    return drafts + waiting
 
 
 class Builder:
@@ -162,14 +211,16 @@ class Builder:
 
     share_memory = True  # between buffers that are not in use at the same time
 
-    def __init__(self, n: int, training: bool, inputs: Sequence[Value], outputs: Sequence[Value], gradients):
+    def __init__(self, n: int, training: bool, inputs: Sequence[Value], outputs: Sequence[Value], gradients,
+                 counter: np.ndarray | None = None):
         self.n, self.training = n, training
         self.gradient_arrays = gradients  # Variable -> float32 array of its gradient
         self.steps: list[Step] = []
-        self.deferred: list[Step] = []
+        self.recomputing = False  # whether steps are added that recompute
         self.origins: dict[Op, Step] = {}  # for profiles: which step an op came from
         self.preparations: list[Op] = []
         self.packs: list[Op] = []
+        self.packed: dict[Any, Any] = {}
         self.weight_bytes = 0  # of packed weights and partial gradients
         self.buffers: dict[Value, Buffer] = {}
         self.grads: dict[Value, Buffer] = {}
@@ -179,7 +230,7 @@ class Builder:
         self.python_gradients: list[Any] = []
         self.arg_buffers: dict[Operation, ArgBuffer] = {}
         self.streams: dict[Operation, int] = {}
-        self.counter = np.zeros(2, np.uint64)
+        self.counter = np.zeros(2, np.uint64) if counter is None else counter  # of random bits
         self.needs_gradient: set[Value] = set()
         for value in [*inputs, *outputs]:
             self.buffer(value).external = True
@@ -292,15 +343,19 @@ class Builder:
         """Run `op`, which computes from weights alone, whenever these have changed, before weights are packed."""
         self.preparations.append(op)
 
-    def weights(self, variable, shape, op, make, pack: bool, packer: type[Op] = PackWeights):
-        """A function that gives the Weights; packed ones are filled by a step at the start of the program."""
-        array = variable.value.reshape(shape)
-        packed = aligned_zeros(make(array, None).packed_size) if pack else None
-        weights = make(array, packed)
-        if pack:
-            self.weight_bytes += packed.nbytes
-            self.packs.append(packer(weights))
-        return lambda: weights
+    def weights(self, variable, shape, user: tuple[Operation, Any], make, pack: bool, packer: type[Op] = PackWeights):
+        """A function that gives the Weights; packed ones are filled by a step at the start of the program.
+
+        `user` is the operation and its pass: when the pass is recomputed, it gets the same ones again.
+        """
+        if user not in self.packed:
+            array = variable.value.reshape(shape)
+            packed = aligned_zeros(make(array, None).packed_size) if pack else None
+            weights = self.packed[user] = make(array, packed)
+            if pack:
+                self.weight_bytes += packed.nbytes
+                self.packs.append(packer(weights))
+        return lambda: self.packed[user]
 
     def partial_gradients(self, kernel, bias) -> PartialGradient:
         partial = PartialGradient([kernel, bias])
@@ -319,82 +374,117 @@ class Builder:
 
     def step(self, name, make, reads, writes, layer=None, pipelined=True, weight_bytes=0, partial=None,
              deferred=False) -> None:
-        """Add a step; `deferred` ones (nothing waits for them) run after all others."""
-        buffers = [b for b in (*reads, *writes) if isinstance(b, Buffer)]
-        if weight_bytes > LARGE_WEIGHTS:
-            pipelined = False
-        step = Step(name, make, buffers, pipelined, weight_bytes, partial, layer)
-        (self.deferred if deferred else self.steps).append(step)
+        """Add a step."""
+        reads, writes = ([b for b in some if isinstance(b, Buffer)] for some in (reads, writes))
+        pipelined = pipelined and weight_bytes <= LARGE_WEIGHTS
+        self.steps.append(Step(name, make, reads, writes, layer, pipelined, weight_bytes, partial, deferred,
+                               self.recomputing))
 
     def python_step(self, name, call, reads, writes, layer) -> None:
         for buffer in (*reads, *writes):
             buffer.root.external = True
-        self.steps.append(Step(name, list, [], False, 0, None, layer, python=call))
+        self.steps.append(Step(name, list, [], [], layer, python=call))
+
+    def recompute(self, segment: Sequence[Operation]) -> None:
+        """Steps that compute a segment's inner values a second time, to memory of their own.
+
+        What is read outside of the segment is kept, and so is what shares its memory, or is a user's. Steps for values
+        that nobody will read turn out not to be needed.
+        """
+        inner = inner_values(segment)
+        kept = {buffer.root for value, buffer in self.buffers.items() if value not in inner or buffer.root.external}
+        self.recomputing = True
+        for op in segment:
+            buffer = self.buffers.pop(op.y)
+            op.recompute(self)
+            if buffer.root in kept:
+                self.buffers[op.y] = buffer
+        self.recomputing = False
+
+    def needed_steps(self) -> list[Step]:
+        """All steps, without those that recompute what no other reads."""
+        needed: list[Step] = []
+        wanted: set[Buffer] = set()
+        for step in reversed(self.steps):
+            if not step.recomputes or any(buffer.root in wanted for buffer in step.writes):
+                needed.append(step)
+                wanted.update(buffer.root for buffer in step.reads)
+        return needed[::-1]
 
     # -- stages
 
     def draft_stages(self) -> list[StageDraft]:
-        """Chain steps over images until one needs all images or the weights outgrow the cache."""
-        drafts: list[StageDraft] = []
-        weight_bytes = 0
-        for step in [*self.steps, *self.deferred]:
-            chain = step.pipelined and drafts and drafts[-1].pipelined
-            if chain and weight_bytes + step.weight_bytes <= LARGE_WEIGHTS:
-                drafts[-1].steps.append(step)
-                weight_bytes += step.weight_bytes
-            else:
-                drafts.append(StageDraft([step], step.pipelined, python=step.python is not None))
-                weight_bytes = step.weight_bytes
+        """What runs together.
+
+        Groups and chunks, and with them the bits of sums over images, are those of the plan that recomputes nothing.
+        """
+        for draft in chain([step for step in self.steps if not step.recomputes]):
+            self.cut_images(draft)
+        drafts = chain(self.needed_steps())
+        number = count()
         for index, draft in enumerate(drafts):
-            for step in draft.steps:
+            if draft.cut is None:
+                self.cut_images(draft)
+            for step, place in zip(draft.steps, number, strict=False):
                 for buffer in step.buffers:
                     buffer.root.stages.add(index)
-        for draft in drafts:
-            if draft.pipelined:
-                self.size_chunks(draft)
+                    buffer.root.steps.add(place)
         return drafts
 
-    def size_chunks(self, draft: StageDraft) -> None:
+    def cut_images(self, draft: StageDraft) -> None:
         """How many images a thread takes at once, and how many share a row of partial sums."""
         touched = {buffer.root for step in draft.steps for buffer in step.buffers}
         image_bytes = sum(buffer.image_bytes for buffer in touched)
         partial = sum(step.partial.bytes for step in draft.steps if step.partial)
         groups = min(self.n, MAX_GROUPS, max(1, PARTIAL_BYTES // partial) if partial else MAX_GROUPS)
-        draft.group = -(-self.n // groups)
-        chunks = -(-draft.group // max(1, CHUNK_BYTES // max(1, image_bytes)))
-        draft.chunk = -(-draft.group // chunks)  # of nearly equal size: some steps have a price for each
+        group = -(-self.n // groups)
+        chunks = -(-group // max(1, CHUNK_BYTES // max(1, image_bytes)))
         for step in draft.steps:
-            if step.partial is not None:
-                step.partial.rows = -(-self.n // draft.group)
+            step.cut = group, -(-group // chunks)  # of nearly equal size: some steps have a price for each
+            if step.pipelined and step.partial is not None:
+                step.partial.rows = -(-self.n // group)
+
+    def memory(self, drafts: Sequence[StageDraft]) -> tuple[int, int]:
+        """(bytes of the batch's memory, bytes of each thread's local memory)."""
+        batch, local = self.place_buffers(drafts)
+        return FLOAT * batch.size, FLOAT * local.size
+
+    def place_buffers(self, drafts: Sequence[StageDraft]) -> tuple[Layout, Layout]:
+        """Where buffers lie in the batch's memory, and in each thread's."""
+        batch, local = Layout(), Layout()
+        for buffer in self.all_buffers:
+            if buffer.root is not buffer or not (buffer.stages or buffer.external):
+                continue
+            home = drafts[min(buffer.stages)] if buffer.stages else None
+            # Nobody writes the zeros of a halo, so it shares memory only with halos in the same places.
+            shape = (buffer.padded, buffer.halo) if buffer.has_halo else None
+            if len(buffer.stages) == 1 and not buffer.external and home.pipelined:
+                _, chunk = home.cut
+                size = _round(chunk * buffer.image_bytes // FLOAT, ALIGN)
+                local.add(buffer, Block(size, min(buffer.steps), max(buffer.steps)), (shape, shape and chunk))
+            else:
+                batch.add(buffer, self.block(buffer, len(drafts)), shape)
+        batch.place()
+        local.place()
+        return batch, local
 
     def assign_memory(self, drafts: Sequence[StageDraft]) -> tuple[int, int]:
         """Place every buffer; (bytes of the batch's memory, bytes of each thread's local memory)."""
-        roots = [b for b in self.all_buffers if b.root is b and (b.stages or b.external)]
-        local_bytes, groups = 0, defaultdict(list)
-        for buffer in roots:
-            if len(buffer.stages) == 1 and not buffer.external and drafts[next(iter(buffer.stages))].pipelined:
-                buffer.local_offset = local_bytes
-                local_bytes += _round(drafts[next(iter(buffer.stages))].chunk * buffer.image_bytes, 64)
-            else:
-                # Nobody writes the zeros of a halo, so it shares memory only with halos in the same places.
-                groups[(buffer.padded, buffer.halo) if buffer.has_halo else None].append(buffer)
-        places, floats = [], 0
-        for group in groups.values():
-            offsets, size = place([self.block(buffer, len(drafts)) for buffer in group])
-            places += [(buffer, floats + offset) for buffer, offset in zip(group, offsets, strict=True)]
-            floats += size
-        arena = aligned_zeros(floats)
-        for buffer, offset in places:
+        batch, local = self.place_buffers(drafts)
+        for buffer, offset in local.offsets.items():
+            buffer.local_offset = FLOAT * offset
+        arena = aligned_zeros(batch.size)
+        for buffer, offset in batch.offsets.items():
             (top, _), (left, _) = buffer.halo
             h, w, _ = buffer.hwc
             size = self.n * prod(buffer.padded)
             full = arena[offset: offset + size].reshape(self.n, *buffer.padded)
             buffer.array = full[:, top:top + h, left:left + w]
-        return arena.nbytes, local_bytes
+        return arena.nbytes, FLOAT * local.size
 
     def block(self, buffer: Buffer, stages: int) -> Block:
         """What a buffer needs, in floats, and when; what the user reads or writes is in use all the time."""
-        size = _round(self.n * prod(buffer.padded), 16) + 16
+        size = _round(self.n * prod(buffer.padded), ALIGN) + ALIGN
         if buffer.external or not self.share_memory:
             return Block(size, 0, stages)
         return Block(size, min(buffer.stages), max(buffer.stages))
@@ -428,7 +518,7 @@ class Builder:
             self.origins.update(origins)
             ops = list(origins)
             if draft.pipelined:
-                stages.append([Stage(ops, self.n, draft.group, draft.chunk)])
+                stages.append([Stage(ops, self.n, *draft.cut)])
             else:
                 stages.append([Stage([op], op.items, -(-op.items // (2 * MAX_GROUPS))) for op in ops])
         return stages

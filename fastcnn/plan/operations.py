@@ -83,6 +83,10 @@ class Operation:
     def backward(self, b: Builder) -> None:
         raise NotImplementedError
 
+    def recompute(self, b: Builder) -> None:
+        """Forward once more, from the same inputs, to memory of its own; the same numbers, and no other effects."""
+        self.forward(b)
+
     def step(self, b: Builder, direction: str, make, reads, writes, **options) -> None:
         b.step(f"{self.layer.name if self.layer else self.name} {direction}", make, reads, writes,
                layer=self.layer, **options)
@@ -148,7 +152,7 @@ class Conv(Operation):
             return
         x, y = b.buffer(self.x), b.buffer(self.y)
         by_channels = self.is_dense or (not self.pool and passes.is_dense_like(conv))
-        weights = b.weights(self.kernel, self.kernel_shape, self,
+        weights = b.weights(self.kernel, self.kernel_shape, (self, FORWARD),
                             lambda w, packed: passes.forward_weights(conv, w, packed), pack=not by_channels)
         writes, options = self.pool_options(b)
         if by_channels:
@@ -169,15 +173,15 @@ class Conv(Operation):
 
     def winograd_forward(self, b, conv, m):
         x, y = b.buffer(self.x), b.buffer(self.y)
-        weights, options = self.winograd_weights(b, conv, m, winograd.forward_weights)
+        weights, options = self.winograd_weights(b, conv, m, FORWARD, winograd.forward_weights)
         writes, words = self.pool_options(b)
         self.step(b, "forward", lambda: [winograd.forward(
             conv, m, x.tensor, weights(), y.tensor, b.value(self.bias), by_blocks=not options["pipelined"], **words)],
                   [x], [y, *writes], **options)
 
-    def winograd_weights(self, b, conv, m, make):
+    def winograd_weights(self, b, conv, m, pass_, make):
         """The weights, and how the step that reads them is run: large ones are a stage of their own."""
-        weights = b.weights(self.kernel, self.kernel_shape, self, lambda w, packed: make(m, w, packed),
+        weights = b.weights(self.kernel, self.kernel_shape, (self, pass_), lambda w, packed: make(m, w, packed),
                             winograd.stores_weights(conv, m), PackWinograd)
         weight_bytes = winograd.transformed_bytes(conv, m)
         return weights, {"pipelined": weight_bytes <= passes.LARGE_WEIGHTS, "weight_bytes": weight_bytes}
@@ -250,7 +254,7 @@ class Conv(Operation):
             return
         with b.gradient_of(self.x) as dx:
             for phase in passes.phases(conv):
-                weights = b.weights(self.kernel, self.kernel_shape, self,
+                weights = b.weights(self.kernel, self.kernel_shape, (self, phase),
                                     lambda w, packed, p=phase: passes.input_grad_weights(conv, p, w, packed),
                                     pack=not self.is_dense)
                 self.step(b, "input gradient", lambda p=phase, w=weights: [
@@ -258,7 +262,7 @@ class Conv(Operation):
                     [dz], [dx], pipelined=not self.is_dense, weight_bytes=self.weight_bytes)
 
     def winograd_input_grad(self, b, conv, m, dz):
-        weights, options = self.winograd_weights(b, conv, m, winograd.input_grad_weights)
+        weights, options = self.winograd_weights(b, conv, m, INPUT_GRAD, winograd.input_grad_weights)
         with b.gradient_of(self.x) as dx:
             self.step(b, "input gradient", lambda: [winograd.input_grad(
                 conv, m, dz.tensor, weights(), dx.tensor, by_blocks=not options["pipelined"])],
@@ -578,6 +582,9 @@ class Python(Operation):
             y.fill(result, f"{self.layer.name}: forward")
 
         b.python_step(f"{self.layer.name} forward", call, inputs, [y], self.layer)
+
+    def recompute(self, b):
+        """Nothing: the layer may have a state, and what it reads and writes is kept."""
 
     def backward(self, b):
         dy = b.grad(self.y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastcnn.algorithms import INPUT_GRAD
 from fastcnn.geometry import Conv as ConvSizes
 from fastcnn.kernels import _eltwise
 from fastcnn.kernels import conv as passes
@@ -46,7 +47,7 @@ class ConvTranspose(Clamped):
     def forward(self, b):
         conv, x, y = self.sizes(b.n), b.buffer(self.x), b.buffer(self.y)
         for phase in passes.phases(conv):
-            weights = b.weights(self.kernel, conv.w_shape, self,
+            weights = b.weights(self.kernel, conv.w_shape, (self, phase),
                                 lambda w, packed, p=phase: passes.input_grad_weights(conv, p, w, packed), pack=True)
             self.step(b, "forward", lambda p=phase, w=weights: [
                 passes.input_grad(conv, p, x.tensor, w(), y.tensor, "direct", b.value(self.bias),
@@ -92,7 +93,7 @@ class ConvTranspose(Clamped):
         self.step(b, "bias gradient", lambda: [_eltwise.BiasGrad(dz.tensor, parts()[1])], [dz], [], partial=parts)
 
     def input_grad(self, b, conv, dz):
-        weights = b.weights(self.kernel, conv.w_shape, self,
+        weights = b.weights(self.kernel, conv.w_shape, (self, INPUT_GRAD),
                             lambda w, packed: passes.forward_weights(conv, w, packed), pack=True)
         with b.gradient_of(self.x) as dx:
             self.step(b, "input gradient", lambda: [
