@@ -11,23 +11,31 @@ def summary(model, batch_size: int) -> str:
     """Layers, output shapes, parameters, FLOPs, and for graphs that are no chain where inputs come from.
 
     Below, totals, and the memory of one training step (of a prediction, if the model has no loss yet) at
-    `batch_size`, besides weights and the optimiser's moments.
+    `batch_size`.
     """
     rows, flops = layer_rows(model)
     lines = table(rows)
     trainable = sum(v.value.size for v in model.trainable_weights)
     total = model.count_params()
-    kind, used = model.measure(batch_size)
-    training = kind == "training"
     return "\n".join([
         f"Model: {model.name}", *lines,
         f"Parameters:   {total:,} ({size(4 * total)}), of which {trainable:,} trainable",
         f"Forward pass: {flops / 1e6:.1f} MFLOPs per sample (two per multiply-add)",
-        f"Memory:       {size(sum(used.values()))} for {kind} at batch size {batch_size}:",
-        f"              {size(used['activations'])} activations{' and their gradients' * training}, "
-        f"{size(used['threads'])} of the threads' own,",
-        f"              {size(used['weights'] + used['indices'])} packed weights{' and partial sums' * training}",
+        *memory_lines(model, batch_size),
     ])
+
+
+def memory_lines(model, batch_size: int) -> list[str]:
+    """What a step needs in all, and for what."""
+    kind, used = model.measure(batch_size)
+    training = kind == "training"
+    stored = model.stored_bytes()
+    parts = [f"{size(used['activations'])} activations{', their gradients and partial sums' * training}",
+             f"{size(stored)} weights{', their gradients and moments' * training}",
+             f"{size(used['threads'])} of the threads' own",
+             f"{size(used['weights'] + used['indices'])} {'positions of maxima' if training else 'packed weights'}"]
+    return [f"Memory:       {size(sum(used.values()) + stored)} for {kind} at batch size {batch_size}:",
+            f"              {', '.join(parts[:2])},", f"              {', '.join(parts[2:])}"]
 
 
 def layer_rows(model) -> tuple[list[tuple[str, ...]], int]:

@@ -192,6 +192,12 @@ class Trainer:
         return ("training" if trains else "prediction",
                 self._make_plan("train" if trains else "predict", batch_size).bytes)
 
+    def stored_bytes(self) -> int:
+        """Of weights, and for a model with a loss of their gradients and the optimiser's moments."""
+        store = self._own_store()
+        trains = self._compiled is not None and self._compiled[0] is not None
+        return store.values.nbytes * (2 + len(self.optimizer.slots) if trains else 1)
+
     def _own_store(self) -> Store:
         """The store that holds the weights of all present layers."""
         if self._store is not None and self._store.is_current(self.graph.layers):

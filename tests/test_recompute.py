@@ -132,13 +132,6 @@ def train(make, choice, n=13, steps=3):
     return losses, [w.tobytes() for w in model.get_weights()], model
 
 
-def names(make, choose=lambda count: range(count)):
-    """The names of some layers of the network that `make` would make next."""
-    fc.seed(3)
-    layers = make().layers
-    return [layers[i] for i in choose(len(layers))]
-
-
 def positions(make, rng):
     """Three lists of positions of layers: all, every third, and some at random."""
     count = len(make().layers)
@@ -159,6 +152,12 @@ def train_kept(make, kept):
 
 def step_bytes(model):
     return next(reversed(model._plans.values())).bytes
+
+
+def recomputed_steps(model):
+    """(name, layer) of the steps that recompute something."""
+    plan = next(reversed(model._plans.values()))
+    return [(step.name, step.layer) for step in plan.builder.needed_steps() if step.recomputes]
 
 
 @pytest.mark.parametrize("make", NETS)
@@ -187,16 +186,6 @@ def test_nothing_depends_on_memory_that_was_given_up(make, rng, monkeypatch):
         assert train_kept(make, kept)[:2] == usual
 
 
-def test_moving_statistics_follow_each_batch_once():
-    """Of momentum 0, they are those of the last batch; a second pass would show with any other."""
-    def moving(choice):
-        model = train(residual, choice, steps=1)[2]
-        return [layer.get_weights()[2:] for layer in model.layers if isinstance(layer, L.BatchNormalization)]
-
-    for usual, again in zip(moving(False), moving(True), strict=True):
-        assert [a.tobytes() for a in usual] == [a.tobytes() for a in again]
-
-
 def test_a_numpy_layer_runs_once_a_step():
     model = train(numpy_layer, True, steps=3)[2]
     assert model.get_layer("counting").calls == 3
@@ -210,9 +199,9 @@ def test_frozen_layers_are_not_recomputed():
             layer.trainable = False
         return model
 
-    losses, weights, _ = train(frozen, False)
-    *results, model = train(frozen, [layer.name for layer in names(frozen)[::3]] and True)
-    assert tuple(results) == (losses, weights)
+    *results, model = train_kept(frozen, [4, 6, 10])
+    assert tuple(results) == train(frozen, False)[:2]
+    assert {layer for _, layer in recomputed_steps(model)} == set(model.layers[7:10])
 
 
 # ------------------------------------------------------------------------------------------ memory
@@ -228,24 +217,24 @@ def deep(layers):
     return model
 
 
-def measure(layers, choice):
-    model = deep(layers)
+def activations(layers, choice):
+    """Memory of a step of `deep`, in images of its layers."""
+    n, model = 512, deep(layers)
     model.compile("sgd", CROSSENTROPY, recompute=choice)
-    return model.measure(64)[1]["activations"]
+    return model.measure(n)[1]["activations"] / (4 * n * 16 * 16 * 8)
 
 
 def test_memory_grows_with_the_root_of_the_depth():
-    image = 4 * 64 * 16 * 16 * 8
     for layers in (16, 64):
-        assert measure(layers, False) > layers * image
-        assert measure(layers, True) < (2.2 * np.sqrt(layers) + 4) * image
+        assert activations(layers, False) > layers
+        assert activations(layers, True) < 3 * np.sqrt(layers)
 
 
-@pytest.mark.parametrize("make", [lambda: deep(24), residual])
+@pytest.mark.parametrize("make", [lambda: deep(16), residual])
 def test_the_predicted_memory_is_what_is_allocated(make):
-    losses, weights, model = train(make, True, n=2)
-    predicted = sum(model.measure(64)[1].values())
-    x, y = np.zeros((64, *model.inputs[0].sample_shape), np.float32), np.zeros(64, int)
+    n, model = 400, train(make, True, n=2)[2]
+    predicted = sum(model.measure(n)[1].values())
+    x, y = np.zeros((n, *model.inputs[0].sample_shape), np.float32), np.zeros(n, int)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     model.train_on_batch(x, [y] * len(model.outputs) if len(model.outputs) > 1 else y)
@@ -303,8 +292,7 @@ def test_cuts_keep_as_little_as_they_can():
 
 def test_the_smallest_is_chosen():
     ops = operations([], *([i] for i in range(20)))
-    assert recompute.smallest(ops, lambda segments: abs(len(segments) - 4)) == recompute.cut_at(
-        ops, recompute.fewest_kept(ops, 21 * 10 / 4))
+    assert list(map(len, recompute.smallest(ops, lambda segments: abs(len(segments) - 5)))) == [1, 5, 5, 5, 5]
     assert recompute.smallest(ops, lambda segments: 1) == [ops]
 
 
@@ -317,14 +305,9 @@ def test_layers_and_models_by_name():
     model.compile("sgd", CROSSENTROPY, recompute=["block"])
     x, y = np.zeros((4, 16, 16, 2)), np.zeros(4, int)
     model.train_on_batch(x, y)
-    again = {name.removesuffix(" forward") for name, _ in _recomputed(model)}
+    again = {name.removesuffix(" forward") for name, _ in recomputed_steps(model)}
     assert model.get_layer("block").layers[0].name in again
-    assert not any(isinstance(layer, L.UpSampling2D) for _, layer in _recomputed(model))
-
-
-def _recomputed(model):
-    plan = next(reversed(model._plans.values()))
-    return [(step.name, step.layer) for step in plan.builder.needed_steps() if step.recomputes]
+    assert not any(isinstance(layer, L.UpSampling2D) for _, layer in recomputed_steps(model))
 
 
 def test_a_profile_shows_what_is_recomputed():

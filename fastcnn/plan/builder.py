@@ -99,6 +99,16 @@ class Buffer:
         return Tensor((self.n, count, w, c), None, around, self.root.local_offset)
 
     @property
+    def floats(self) -> int:
+        """Of the whole batch."""
+        return self.n * prod(self.padded)
+
+    def take(self, memory: np.ndarray) -> None:
+        (top, _), (left, _) = self.halo
+        h, w, _ = self.hwc
+        self.array = memory.reshape(self.n, *self.padded)[:, top:top + h, left:left + w]
+
+    @property
     def view(self) -> np.ndarray:
         """The values as an array (n, h, w, c)."""
         return self.root.array.reshape(self.n, *self.hwc)
@@ -117,6 +127,30 @@ class ArgBuffer:
 
     def __init__(self, shape, wide: bool):
         self.array = np.zeros(shape, np.int32 if wide else np.uint8)
+
+
+class PackedWeights:
+    """Weights in the order in which a pass reads them, in memory only as long as there are stages that do."""
+
+    def __init__(self, array: np.ndarray, make: Callable[..., Any], packer: type[Op]):
+        self.source, self.make, self.packer = array, make, packer
+        self.floats = make(array, None).packed_size
+        self.stages: set[int] = set()
+        self.array: np.ndarray | None = None
+        self._weights: Any = None
+
+    def __call__(self) -> Any:
+        """The Weights; exist once memory is assigned."""
+        if self._weights is None:
+            self._weights = self.make(self.source, self.array)
+        return self._weights
+
+    def take(self, memory: np.ndarray) -> None:
+        self.array = memory
+
+    def pack(self) -> Op:
+        """What fills them."""
+        return self.packer(self())
 
 
 @dataclass(eq=False)
@@ -139,6 +173,7 @@ class Step:
     recomputes: bool = False
     cut: tuple[int, int] | None = None  # images per group, which share a row of partial sums, and per chunk
     python: Callable[[], None] | None = None
+    weights: list[PackedWeights] = field(default_factory=list)
 
     @property
     def buffers(self) -> list[Buffer]:
@@ -151,6 +186,7 @@ class PartialGradient:
 
     variables: list[Any]
     rows: int = 1
+    stage: int = 0
     arrays: dict[Any, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -160,6 +196,34 @@ class PartialGradient:
     def __call__(self):
         """(dw, db) as (rows, ...) arrays; None for a missing bias."""
         return tuple(None if v is None else self.arrays[v].reshape(self.rows, *v.shape) for v in self.variables)
+
+
+@dataclass(eq=False)
+class GradientRows:
+    """All partial sums of a weight's gradient: one row after the other, each to be added to the sum."""
+
+    variable: Any
+    owners: list[PartialGradient] = field(default_factory=list)
+    array: np.ndarray | None = None
+
+    @property
+    def count(self) -> int:
+        return sum(owner.rows for owner in self.owners)
+
+    @property
+    def stages(self) -> set[int]:
+        return {owner.stage for owner in self.owners}
+
+    @property
+    def floats(self) -> int:
+        return self.count * self.variable.value.size
+
+    def take(self, memory: np.ndarray) -> None:
+        """Give each owner its rows of it."""
+        self.array, row = memory[:self.floats].reshape(self.count, -1), 0
+        for owner in self.owners:
+            owner.arrays[self.variable] = self.array[row: row + owner.rows]
+            row += owner.rows
 
 
 @dataclass(eq=False)
@@ -220,14 +284,12 @@ class Builder:
         self.origins: dict[Op, Step] = {}  # for profiles: which step an op came from
         self.preparations: list[Op] = []
         self.packs: list[Op] = []
-        self.packed: dict[Any, Any] = {}
-        self.weight_bytes = 0  # of packed weights and partial gradients
+        self.weight_bytes = 0  # of weights that stay packed
         self.buffers: dict[Value, Buffer] = {}
         self.grads: dict[Value, Buffer] = {}
         self.shared: set[Value] = set()  # values whose gradient is another value's too
         self.all_buffers: list[Buffer] = []
-        self.partials: list[PartialGradient] = []
-        self.python_gradients: list[Any] = []
+        self.gradient_rows: dict[Any, GradientRows] = {}
         self.arg_buffers: dict[Operation, ArgBuffer] = {}
         self.streams: dict[Operation, int] = {}
         self.counter = np.zeros(2, np.uint64) if counter is None else counter  # of random bits
@@ -343,23 +405,27 @@ class Builder:
         """Run `op`, which computes from weights alone, whenever these have changed, before weights are packed."""
         self.preparations.append(op)
 
-    def weights(self, variable, shape, user: tuple[Operation, Any], make, pack: bool, packer: type[Op] = PackWeights):
-        """A function that gives the Weights; packed ones are filled by a step at the start of the program.
+    def weights(self, variable, shape, make, pack: bool, packer: type[Op] = PackWeights) -> Callable[[], Any]:
+        """A function that gives the Weights; a step names it among what it reads.
 
-        `user` is the operation and its pass: when the pass is recomputed, it gets the same ones again.
+        In training, packed ones are filled shortly before they are read, and their memory is used for other things
+        before and after; else at the start of the program, unless they are those of the last run.
         """
-        if user not in self.packed:
-            array = variable.value.reshape(shape)
-            packed = aligned_zeros(make(array, None).packed_size) if pack else None
-            weights = self.packed[user] = make(array, packed)
-            if pack:
-                self.weight_bytes += packed.nbytes
-                self.packs.append(packer(weights))
-        return lambda: self.packed[user]
+        array = variable.value.reshape(shape)
+        if pack and self.training:
+            return PackedWeights(array, make, packer)
+        packed = aligned_zeros(make(array, None).packed_size) if pack else None
+        weights = make(array, packed)
+        if pack:
+            self.weight_bytes += packed.nbytes
+            self.packs.append(packer(weights))
+        return lambda: weights
 
     def partial_gradients(self, kernel, bias) -> PartialGradient:
         partial = PartialGradient([kernel, bias])
-        self.partials.append(partial)
+        for variable in partial.variables:
+            if variable is not None:
+                self.gradient_rows.setdefault(variable, GradientRows(variable)).owners.append(partial)
         return partial
 
     def set_gradient(self, variable, gradient) -> None:
@@ -375,10 +441,11 @@ class Builder:
     def step(self, name, make, reads, writes, layer=None, pipelined=True, weight_bytes=0, partial=None,
              deferred=False) -> None:
         """Add a step."""
+        weights = [w for w in reads if isinstance(w, PackedWeights)]
         reads, writes = ([b for b in some if isinstance(b, Buffer)] for some in (reads, writes))
         pipelined = pipelined and weight_bytes <= LARGE_WEIGHTS
         self.steps.append(Step(name, make, reads, writes, layer, pipelined, weight_bytes, partial, deferred,
-                               self.recomputing))
+                               self.recomputing, weights=weights))
 
     def python_step(self, name, call, reads, writes, layer) -> None:
         for buffer in (*reads, *writes):
@@ -429,6 +496,10 @@ class Builder:
                 for buffer in step.buffers:
                     buffer.root.stages.add(index)
                     buffer.root.steps.add(place)
+                for weights in step.weights:
+                    weights.stages.add(index)
+                if isinstance(step.partial, PartialGradient):
+                    step.partial.stage = index
         return drafts
 
     def cut_images(self, draft: StageDraft) -> None:
@@ -464,6 +535,11 @@ class Builder:
                 local.add(buffer, Block(size, min(buffer.steps), max(buffer.steps)), (shape, shape and chunk))
             else:
                 batch.add(buffer, self.block(buffer, len(drafts)), shape)
+        for weights in weights_of(drafts):  # packed while the stage before runs
+            batch.add(weights, Block(_round(weights.floats, ALIGN), min(weights.stages) - 1, max(weights.stages)))
+        for rows in self.gradient_rows.values():  # added up while the stage after runs
+            if rows.count > 1:
+                batch.add(rows, Block(_round(rows.floats, ALIGN), min(rows.stages), max(rows.stages) + 1))
         batch.place()
         local.place()
         return batch, local
@@ -474,54 +550,56 @@ class Builder:
         for buffer, offset in local.offsets.items():
             buffer.local_offset = FLOAT * offset
         arena = aligned_zeros(batch.size)
-        for buffer, offset in batch.offsets.items():
-            (top, _), (left, _) = buffer.halo
-            h, w, _ = buffer.hwc
-            size = self.n * prod(buffer.padded)
-            full = arena[offset: offset + size].reshape(self.n, *buffer.padded)
-            buffer.array = full[:, top:top + h, left:left + w]
+        for user, offset in batch.offsets.items():
+            user.take(arena[offset: offset + user.floats])
+        for rows in self.gradient_rows.values():
+            if rows.count == 1:
+                rows.take(self.gradient_arrays[rows.variable].reshape(-1))
         return arena.nbytes, FLOAT * local.size
 
     def block(self, buffer: Buffer, stages: int) -> Block:
         """What a buffer needs, in floats, and when; what the user reads or writes is in use all the time."""
-        size = _round(self.n * prod(buffer.padded), ALIGN) + ALIGN
+        size = _round(buffer.floats, ALIGN) + ALIGN
         if buffer.external or not self.share_memory:
             return Block(size, 0, stages)
         return Block(size, min(buffer.stages), max(buffer.stages))
 
-    def assign_gradients(self) -> list[Op]:
-        """Give every weight-gradient step its rows of partial sums; the ops that add the rows up."""
-        shares = defaultdict(list)
-        for partial in self.partials:
-            for variable in partial.variables:
-                if variable is not None:
-                    shares[variable].append(partial)
-        sums = []
-        for variable, owners in shares.items():
-            target = self.gradient_arrays[variable].reshape(1, -1)
-            rows = sum(owner.rows for owner in owners)
-            array = target if rows == 1 else aligned_zeros((rows, variable.value.size))
-            row = 0
-            for owner in owners:
-                owner.arrays[variable] = array[row: row + owner.rows]
-                row += owner.rows
-            if rows > 1:
-                self.weight_bytes += array.nbytes
-                sums.append(_eltwise.Reduce(array, target[0]))
-        return sums
-
     def finish(self, drafts: Sequence[StageDraft]) -> list[list[Stage]]:
-        """The stages of the engine that each draft becomes."""
+        """The stages of the engine that each draft becomes.
+
+        Weights are packed one stage before they are read, and partial sums added up one stage after they are complete:
+        no thread waits for that.
+        """
         stages = []
-        for draft in drafts:
-            origins = {op: step for step in draft.steps for op in step.make()}
-            self.origins.update(origins)
-            ops = list(origins)
-            if draft.pipelined:
-                stages.append([Stage(ops, self.n, *draft.cut)])
-            else:
-                stages.append([Stage([op], op.items, -(-op.items // (2 * MAX_GROUPS))) for op in ops])
+        packs, sums = defaultdict(list), defaultdict(list)
+        for weights in weights_of(drafts):
+            packs[max(0, min(weights.stages) - 1)].append(weights.pack())
+        for rows in self.gradient_rows.values():
+            if rows.count > 1:
+                target = self.gradient_arrays[rows.variable].reshape(-1)
+                sums[max(rows.stages)].append(_eltwise.Reduce(rows.array, target))
+        for index, draft in enumerate(drafts):
+            first, last = index == 0, index == len(drafts) - 1
+            stages.append([*stages_of(packs[index], first), *self.engine_stages(draft), *stages_of(sums[index], last)])
         return stages
+
+    def engine_stages(self, draft: StageDraft) -> list[Stage]:
+        origins = {op: step for step in draft.steps for op in step.make()}
+        self.origins.update(origins)
+        ops = list(origins)
+        if draft.pipelined:
+            return [Stage(ops, self.n, *draft.cut)]
+        return [Stage([op], op.items, -(-op.items // (2 * MAX_GROUPS))) for op in ops]
+
+
+def weights_of(drafts: Sequence[StageDraft]) -> list[PackedWeights]:
+    """What is packed for these stages, each once."""
+    return list(dict.fromkeys(weights for draft in drafts for step in draft.steps for weights in step.weights))
+
+
+def stages_of(ops: Sequence[Op], barrier: bool = True) -> list[Stage]:
+    """Independent ops; with a `barrier`, what comes next waits for all of them."""
+    return [Stage([op], op.items, max(1, op.items // 32), barrier=barrier and op is ops[-1]) for op in ops]
 
 
 def _round(size: int, to: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -31,8 +32,7 @@ def place(blocks: Sequence[Block]) -> tuple[list[int], int]:
                     break
                 at = max(at, offset + other.size)
         offsets[index] = at
-        placed.append((at, block))
-        placed.sort(key=lambda entry: entry[0])
+        insort(placed, (at, block))
     return offsets, max((at + block.size for at, block in placed), default=0)
 
 

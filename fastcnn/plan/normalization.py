@@ -132,7 +132,7 @@ class BatchNorm(Normalization):
             dgamma, dbeta = gradients()
             return [_norm.BatchNormGrad(sums(), self.scale, self.inverse, dgamma, dbeta, offset, slope)]
 
-        self.step(b, "weight gradient", make, [], [], pipelined=False)
+        self.step(b, "weight gradient", make, [], [], pipelined=False, partial=gradients)
         if b.wants_gradient(self.x):
             self.input_grad(b, offset, slope)
 

@@ -152,7 +152,7 @@ class Conv(Operation):
             return
         x, y = b.buffer(self.x), b.buffer(self.y)
         by_channels = self.is_dense or (not self.pool and passes.is_dense_like(conv))
-        weights = b.weights(self.kernel, self.kernel_shape, (self, FORWARD),
+        weights = b.weights(self.kernel, self.kernel_shape,
                             lambda w, packed: passes.forward_weights(conv, w, packed), pack=not by_channels)
         writes, options = self.pool_options(b)
         if by_channels:
@@ -161,7 +161,8 @@ class Conv(Operation):
         def make():
             return [passes.forward(conv, x.tensor, weights(), y.tensor, b.value(self.bias), self.algorithm, **options)]
 
-        self.step(b, "forward", make, [x], [y, *writes], pipelined=not by_channels, weight_bytes=self.weight_bytes)
+        self.step(b, "forward", make, [x, weights], [y, *writes], pipelined=not by_channels,
+                  weight_bytes=self.weight_bytes)
 
     def pool_options(self, b):
         """What else the forward pass writes, and the words that tell it of the clamp and the pooling."""
@@ -173,15 +174,15 @@ class Conv(Operation):
 
     def winograd_forward(self, b, conv, m):
         x, y = b.buffer(self.x), b.buffer(self.y)
-        weights, options = self.winograd_weights(b, conv, m, FORWARD, winograd.forward_weights)
+        weights, options = self.winograd_weights(b, conv, m, winograd.forward_weights)
         writes, words = self.pool_options(b)
         self.step(b, "forward", lambda: [winograd.forward(
             conv, m, x.tensor, weights(), y.tensor, b.value(self.bias), by_blocks=not options["pipelined"], **words)],
-                  [x], [y, *writes], **options)
+                  [x, weights], [y, *writes], **options)
 
-    def winograd_weights(self, b, conv, m, pass_, make):
+    def winograd_weights(self, b, conv, m, make):
         """The weights, and how the step that reads them is run: large ones are a stage of their own."""
-        weights = b.weights(self.kernel, self.kernel_shape, (self, pass_), lambda w, packed: make(m, w, packed),
+        weights = b.weights(self.kernel, self.kernel_shape, lambda w, packed: make(m, w, packed),
                             winograd.stores_weights(conv, m), PackWinograd)
         weight_bytes = winograd.transformed_bytes(conv, m)
         return weights, {"pipelined": weight_bytes <= passes.LARGE_WEIGHTS, "weight_bytes": weight_bytes}
@@ -233,7 +234,7 @@ class Conv(Operation):
                                        self.algorithm, by_channels=by_channels)]
 
         self.step(b, "weight gradient", make, [x, dz], [], pipelined=not by_channels, deferred=by_channels,
-                  partial=None if by_channels else parts)
+                  partial=parts)
 
     def winograd_weight_grad(self, b, conv, m, dz):
         x, parts = b.buffer(self.x), b.partial_gradients(self.kernel, self.bias)
@@ -245,7 +246,7 @@ class Conv(Operation):
                                          by_channels=by_channels)]
 
         self.step(b, "weight gradient", make, [x, dz], [], pipelined=not by_channels, deferred=by_channels,
-                  partial=None if by_channels else parts)
+                  partial=parts)
 
     def input_grad(self, b, conv, dz):
         m = winograd_tile(conv, INPUT_GRAD, self.algorithm)
@@ -254,19 +255,19 @@ class Conv(Operation):
             return
         with b.gradient_of(self.x) as dx:
             for phase in passes.phases(conv):
-                weights = b.weights(self.kernel, self.kernel_shape, (self, phase),
+                weights = b.weights(self.kernel, self.kernel_shape,
                                     lambda w, packed, p=phase: passes.input_grad_weights(conv, p, w, packed),
                                     pack=not self.is_dense)
                 self.step(b, "input gradient", lambda p=phase, w=weights: [
                     passes.input_grad(conv, p, dz.tensor, w(), dx.tensor, self.algorithm, **self.dense_options)],
-                    [dz], [dx], pipelined=not self.is_dense, weight_bytes=self.weight_bytes)
+                    [dz, weights], [dx], pipelined=not self.is_dense, weight_bytes=self.weight_bytes)
 
     def winograd_input_grad(self, b, conv, m, dz):
-        weights, options = self.winograd_weights(b, conv, m, INPUT_GRAD, winograd.input_grad_weights)
+        weights, options = self.winograd_weights(b, conv, m, winograd.input_grad_weights)
         with b.gradient_of(self.x) as dx:
             self.step(b, "input gradient", lambda: [winograd.input_grad(
                 conv, m, dz.tensor, weights(), dx.tensor, by_blocks=not options["pipelined"])],
-                      [dz], [dx], **options)
+                      [dz, weights], [dx], **options)
 
     @property
     def dense_options(self):

@@ -16,7 +16,7 @@ from fastcnn.graph import Graph, SymbolicTensor
 from fastcnn.kernels import _cpu, _optim
 from fastcnn.kernels._executor import Program, Stage
 from fastcnn.kernels._load import Load
-from fastcnn.plan.builder import Builder, StageDraft
+from fastcnn.plan.builder import Builder, StageDraft, stages_of
 from fastcnn.plan.losses import LossIO, add_loss, take_final_activation
 from fastcnn.plan.lowering import lower
 from fastcnn.plan.operations import Operation, Value
@@ -118,16 +118,13 @@ class Plan:
     def _compile(self, draft: Draft, train: bool) -> None:
         b, drafts = draft.builder, draft.stages
         self.activation_bytes, local = b.assign_memory(drafts)
-        sums = b.assign_gradients() if train else []
         self.steps = [(step.name, step.layer) for draft in drafts for step in draft.steps]
         segments: list[Any] = [stages_of(b.preparations) + stages_of(b.packs)]
         self.pack_stages = len(segments[0])
-        for draft, stages in zip(drafts, b.finish(drafts), strict=True):
-            if draft.python:
-                segments += [draft.steps[0].python, []]
-            else:
-                segments[-1].extend(stages)
-        segments[-1].extend(stages_of(sums))
+        for one, stages in zip(drafts, b.finish(drafts), strict=True):
+            segments[-1].extend(stages)
+            if one.python:
+                segments += [one.steps[0].python, []]
         if train:
             self._add_update(segments)
         self._link(segments, local)
@@ -225,8 +222,3 @@ def work_of(graph: Graph) -> int:
     """Roughly, in floating-point operations, the forward pass of one sample."""
     return sum(node.layer.flops(node.outputs[0].shape) + VALUE_WORK * prod(node.outputs[0].sample_shape)
                for node in graph.nodes)
-
-
-def stages_of(ops: Sequence[Any]) -> list[Stage]:
-    """Independent ops, all but the last without a barrier."""
-    return [Stage([op], op.items, max(1, op.items // 32), barrier=op is ops[-1]) for op in ops]

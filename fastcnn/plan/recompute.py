@@ -16,7 +16,8 @@ from fastcnn.plan.operations import Operation, Value
 Segments = list[list[Operation]]
 
 # In how many segments, roughly, to cut a network when it is not said where.
-COUNTS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+PATIENCE = 2  # how many that need more memory are tried before the search ends
 
 
 def inner_values(segment: Collection[Operation]) -> set[Value]:
@@ -35,10 +36,19 @@ def cut_at(ops: Sequence[Operation], places: Iterable[int]) -> Segments:
 
 
 def smallest(ops: Sequence[Operation], memory: Callable[[Segments], int]) -> Segments:
-    """The segments for which a step takes the least `memory`, of one or more for each of `COUNTS`."""
+    """The segments for which a step takes the least `memory`: more and more of them, until that no longer helps."""
     total = sum(size(op.y) for op in ops)
-    choices = [[list(ops)], *(cut_at(ops, fewest_kept(ops, total / count)) for count in COUNTS if count <= len(ops))]
-    return min(choices, key=memory)
+    best, least, vain = [list(ops)], inf, 0
+    for count in COUNTS:
+        segments = cut_at(ops, fewest_kept(ops, total / count))
+        needed = memory(segments)
+        if needed < least:
+            best, least, vain = segments, needed, 0
+        else:
+            vain += 1
+        if vain == PATIENCE or count > len(ops):
+            break
+    return best
 
 
 def size(value: Value) -> int:

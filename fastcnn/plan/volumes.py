@@ -6,7 +6,6 @@ from collections.abc import Callable
 from math import prod
 from typing import TYPE_CHECKING
 
-from fastcnn.algorithms import FORWARD
 from fastcnn.geometry import Conv3D as ConvSizes
 from fastcnn.geometry import Window
 from fastcnn.kernels import _eltwise, _pool
@@ -67,11 +66,11 @@ class Conv3D(Clamped):
     def forward(self, b):
         conv, y = self.sizes(b.n), b.buffer(self.y)
         x = self.folded_x = self.fold(b, b.buffer(self.x), self.x_fold, "fold")
-        weights = b.weights(self.kernel, conv.w_shape, (self, FORWARD),
+        weights = b.weights(self.kernel, conv.w_shape,
                             lambda w, packed: passes.forward_weights(conv, w, packed), pack=True)
         self.step(b, "forward", lambda: [
             passes.forward(conv, x.tensor, self.x_fold.pitch, weights(), y.tensor, b.value(self.bias), self.algorithm,
-                           clamp=CLAMPS[self.activation])], [x], [y], weight_bytes=self.weight_bytes)
+                           clamp=CLAMPS[self.activation])], [x, weights], [y], weight_bytes=self.weight_bytes)
 
     def fold(self, b: Builder, buffer: Buffer, fold: Fold, what: str) -> Buffer:
         """`buffer`, or a copy of it with zeros between the slices."""
@@ -126,11 +125,11 @@ class Conv3D(Clamped):
     def input_grad(self, b, conv, dz, fold: Fold):
         with b.gradient_of(self.x) as dx:
             for phase in passes.phases3d(conv):
-                weights = b.weights(self.kernel, conv.w_shape, (self, phase),
+                weights = b.weights(self.kernel, conv.w_shape,
                                     lambda w, packed, p=phase: passes.input_grad_weights(conv, p, w, packed), pack=True)
                 self.step(b, "input gradient", lambda p=phase, w=weights: [
                     passes.input_grad(conv, p, dz.tensor, fold.pitch, w(), dx.tensor, self.algorithm)],
-                    [dz], [dx], weight_bytes=self.weight_bytes)
+                    [dz, weights], [dx], weight_bytes=self.weight_bytes)
 
 
 class SlicePool(Operation):
