@@ -28,14 +28,12 @@ def summary(model, batch_size: int) -> str:
 def memory_lines(model, batch_size: int) -> list[str]:
     """What a step needs in all, and for what."""
     kind, used = model.measure(batch_size)
-    training = kind == "training"
-    stored = model.stored_bytes()
-    parts = [f"{size(used['activations'])} activations{', their gradients and partial sums' * training}",
-             f"{size(stored)} weights{', their gradients and moments' * training}",
-             f"{size(used['threads'])} of the threads' own",
-             f"{size(used['weights'] + used['indices'])} {'positions of maxima' if training else 'packed weights'}"]
+    training, stored = kind == "training", model.stored_bytes()
+    activations, weights = ("activations, their gradients and partial sums", "weights, their gradients and moments") \
+        if training else ("activations", "weights, also packed")
     return [f"Memory:       {size(sum(used.values()) + stored)} for {kind} at batch size {batch_size}:",
-            f"              {', '.join(parts[:2])},", f"              {', '.join(parts[2:])}"]
+            f"              {size(used['activations'])} {activations},",
+            f"              {size(stored + used['weights'])} {weights}, {size(used['threads'])} of the threads' own"]
 
 
 def layer_rows(model) -> tuple[list[tuple[str, ...]], int]:

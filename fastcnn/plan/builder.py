@@ -126,7 +126,13 @@ class ArgBuffer:
     """For each pooled value the tap it came from; whole batch."""
 
     def __init__(self, shape, wide: bool):
-        self.array = np.zeros(shape, np.int32 if wide else np.uint8)
+        self.shape, self.dtype = shape, np.dtype(np.int32 if wide else np.uint8)
+        self.floats = -(-prod(shape) * self.dtype.itemsize // FLOAT)
+        self.stages: set[int] = set()
+        self.array: np.ndarray | None = None
+
+    def take(self, memory: np.ndarray) -> None:
+        self.array = memory.view(self.dtype)[:prod(self.shape)].reshape(self.shape)
 
 
 class PackedWeights:
@@ -174,6 +180,7 @@ class Step:
     cut: tuple[int, int] | None = None  # images per group, which share a row of partial sums, and per chunk
     python: Callable[[], None] | None = None
     weights: list[PackedWeights] = field(default_factory=list)
+    args: list[ArgBuffer] = field(default_factory=list)
 
     @property
     def buffers(self) -> list[Buffer]:
@@ -441,11 +448,13 @@ class Builder:
     def step(self, name, make, reads, writes, layer=None, pipelined=True, weight_bytes=0, partial=None,
              deferred=False) -> None:
         """Add a step."""
-        weights = [w for w in reads if isinstance(w, PackedWeights)]
-        reads, writes = ([b for b in some if isinstance(b, Buffer)] for some in (reads, writes))
-        pipelined = pipelined and weight_bytes <= LARGE_WEIGHTS
-        self.steps.append(Step(name, make, reads, writes, layer, pipelined, weight_bytes, partial, deferred,
-                               self.recomputing, weights=weights))
+        def only(kind, some):
+            return [one for one in some if isinstance(one, kind)]
+
+        self.steps.append(Step(
+            name, make, only(Buffer, reads), only(Buffer, writes), layer, pipelined and weight_bytes <= LARGE_WEIGHTS,
+            weight_bytes, partial, deferred, self.recomputing, weights=only(PackedWeights, reads),
+            args=only(ArgBuffer, [*reads, *writes])))
 
     def python_step(self, name, call, reads, writes, layer) -> None:
         for buffer in (*reads, *writes):
@@ -496,8 +505,8 @@ class Builder:
                 for buffer in step.buffers:
                     buffer.root.stages.add(index)
                     buffer.root.steps.add(place)
-                for weights in step.weights:
-                    weights.stages.add(index)
+                for one in (*step.weights, *step.args):
+                    one.stages.add(index)
                 if isinstance(step.partial, PartialGradient):
                     step.partial.stage = index
         return drafts
@@ -535,6 +544,8 @@ class Builder:
                 local.add(buffer, Block(size, min(buffer.steps), max(buffer.steps)), (shape, shape and chunk))
             else:
                 batch.add(buffer, self.block(buffer, len(drafts)), shape)
+        for arg in self.arg_buffers.values():
+            batch.add(arg, Block(_round(arg.floats, ALIGN), min(arg.stages), max(arg.stages)))
         for weights in weights_of(drafts):  # packed while the stage before runs
             batch.add(weights, Block(_round(weights.floats, ALIGN), min(weights.stages) - 1, max(weights.stages)))
         for rows in self.gradient_rows.values():  # added up while the stage after runs

@@ -154,31 +154,29 @@ class Conv(Operation):
         by_channels = self.is_dense or (not self.pool and passes.is_dense_like(conv))
         weights = b.weights(self.kernel, self.kernel_shape,
                             lambda w, packed: passes.forward_weights(conv, w, packed), pack=not by_channels)
-        writes, options = self.pool_options(b)
-        if by_channels:
-            options["by_channels"] = True
+        arg, options = self.pool_args(b), {"by_channels": True} if by_channels else {}
+        self.step(b, "forward", lambda: [passes.forward(
+            conv, x.tensor, weights(), y.tensor, b.value(self.bias), self.algorithm, **self.pool_words(arg),
+            **options)], [x, weights], [y, arg], pipelined=not by_channels, weight_bytes=self.weight_bytes)
 
-        def make():
-            return [passes.forward(conv, x.tensor, weights(), y.tensor, b.value(self.bias), self.algorithm, **options)]
+    def pool_args(self, b):
+        """What the forward pass writes beside y for the backward pass of a pooling."""
+        return b.args(self, self.y.shape) if self.pool and b.training else None
 
-        self.step(b, "forward", make, [x, weights], [y, *writes], pipelined=not by_channels,
-                  weight_bytes=self.weight_bytes)
-
-    def pool_options(self, b):
-        """What else the forward pass writes, and the words that tell it of the clamp and the pooling."""
+    def pool_words(self, arg):
+        """What tells the forward pass of the clamp and the pooling."""
         if not self.pool:
-            return [], {"clamp": CLAMPS[self.activation]}
-        arg = b.args(self, self.y.shape) if b.training else None
-        return [arg] if arg else [], {"pool": (self.pool.kh, self.pool.kw), "arg": arg.array if arg else None,
-                                      "pool_relu": self.activation == "relu"}
+            return {"clamp": CLAMPS[self.activation]}
+        return {"pool": (self.pool.kh, self.pool.kw), "arg": arg.array if arg else None,
+                "pool_relu": self.activation == "relu"}
 
     def winograd_forward(self, b, conv, m):
         x, y = b.buffer(self.x), b.buffer(self.y)
         weights, options = self.winograd_weights(b, conv, m, winograd.forward_weights)
-        writes, words = self.pool_options(b)
+        arg = self.pool_args(b)
         self.step(b, "forward", lambda: [winograd.forward(
-            conv, m, x.tensor, weights(), y.tensor, b.value(self.bias), by_blocks=not options["pipelined"], **words)],
-                  [x, weights], [y, *writes], **options)
+            conv, m, x.tensor, weights(), y.tensor, b.value(self.bias), by_blocks=not options["pipelined"],
+            **self.pool_words(arg))], [x, weights], [y, arg], **options)
 
     def winograd_weights(self, b, conv, m, make):
         """The weights, and how the step that reads them is run: large ones are a stage of their own."""
@@ -377,7 +375,7 @@ class MaxPool(Operation):
         x, y = b.buffer(self.x), b.buffer(self.y)
         arg = b.args(self, self.y.shape, wide=self.window.kh * self.window.kw > 255) if b.training else None
         self.step(b, "forward", lambda: [_pool.MaxPool(x.tensor, y.tensor, *self.sizes, arg.array if arg else None,
-                                                       minimum=self.minimum)], [x], [y] + ([arg] if arg else []))
+                                                       minimum=self.minimum)], [x], [y, arg])
 
     def backward(self, b):
         dy, arg = b.grad(self.y), b.args(self, self.y.shape)
@@ -422,7 +420,7 @@ class GlobalPool(Operation):
             return
         arg = b.args(self, self.y.hwc, wide=True) if b.training else None
         self.step(b, "forward", lambda: [_pool.GlobalMaxPool(x.tensor, y.tensor, arg.array if arg else None)],
-                  [x], [y] + ([arg] if arg else []))
+                  [x], [y, arg])
 
     def backward(self, b):
         dy = b.grad(self.y)

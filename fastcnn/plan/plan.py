@@ -86,6 +86,12 @@ class Plan:
             if loss is not None and outputs.count(outputs[i]) == 1:
                 ops, logits[i] = take_final_activation(ops, outputs[i], loss)
 
+        def memory(segments: Segments) -> int:
+            trial = draft(segments)
+            needed = trial.memory
+            trial.builder.steps.clear()  # which refer to the builder: it would wait for the garbage collector
+            return needed
+
         def draft(segments: Segments) -> Draft:
             b = Builder(n, training or train, [values[tensor] for tensor in graph.inputs], outputs,
                         store.gradient_views(), counter)
@@ -97,7 +103,7 @@ class Plan:
             return Draft(b, b.draft_stages(), io)
 
         self.inputs: list[Load] = []
-        chosen = draft(segments_of(ops, values, recompute if train else False, lambda segments: draft(segments).memory))
+        chosen = draft(segments_of(ops, values, recompute if train else False, memory))
         self.builder, self.losses = chosen.builder, chosen.losses
         self._compile(chosen, train)
         self.outputs = [self.builder.buffer(value).view.reshape(n, *value.shape) for value in outputs]
@@ -134,7 +140,6 @@ class Plan:
         """The memory of the plan by use, at the present number of threads; weights and their moments excluded."""
         threads = min(_cpu.get_num_threads(), max(1, self.program.groups))
         return {"activations": self.activation_bytes,
-                "indices": sum(arg.array.nbytes for arg in self.builder.arg_buffers.values()),
                 "weights": self.builder.weight_bytes,
                 "threads": threads * (self.program.scratch + self.program.local)}
 
