@@ -22,8 +22,9 @@ from fastcnn.batches import check_count
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._op import Op
 from fastcnn.kernels.probe import copy_bandwidth, fma_peak
-from fastcnn.plan.builder import Buffer, Step
+from fastcnn.plan.buffers import Buffer
 from fastcnn.plan.plan import Plan
+from fastcnn.plan.stages import Step
 
 if TYPE_CHECKING:
     from fastcnn.layers.base import Layer

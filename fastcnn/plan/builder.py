@@ -7,8 +7,10 @@ Three decisions are made here, all from shapes alone, so that results never depe
   too large to copy) is a stage of its own, cut by output channels or input channels. A stage waits for the
   one before it.
 * A buffer that lives and dies inside one chained stage is *local*: each thread has room for one chunk of it. All
-  others have room for the whole batch, and share memory where no stage uses both.
+  others have room for the whole batch. Either kind shares memory where no step, or no stage, uses both.
 * Weight gradients in a chained stage are summed per group of images, and the groups' sums added in order.
+
+Packed weights and the groups' sums lie among the batch's buffers, and have their places only as long as needed.
 """
 
 from __future__ import annotations
@@ -16,9 +18,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import count
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -27,254 +27,19 @@ from fastcnn.arrays import ALIGN, aligned_zeros
 from fastcnn.kernels import _eltwise
 from fastcnn.kernels._executor import Stage
 from fastcnn.kernels._gather import PackWeights
-from fastcnn.kernels._op import Op, Tensor
+from fastcnn.kernels._op import Op
 from fastcnn.kernels.conv import LARGE_WEIGHTS
+from fastcnn.plan.buffers import FLOAT, ArgBuffer, Buffer, GradientRows, PackedWeights, PartialGradient
 from fastcnn.plan.memory import Block, Layout
 from fastcnn.plan.operations import NO_HALO, Operation, Value, merge_halos
 from fastcnn.plan.recompute import inner_values
+from fastcnn.plan.stages import StageDraft, Step, chain, stages_of, weights_of
 
 # A chunk of images and what a stage does to it should stay in a core's L2 (1 to 2 MB today).
 CHUNK_BYTES = 768 << 10
 # Groups of images: work for that many threads; as many partial gradients as fit this memory.
 MAX_GROUPS = 16
 PARTIAL_BYTES = 4 << 20
-FLOAT = 4  # bytes
-
-
-class Buffer:
-    """Memory of a value or gradient: (h, w, c) floats per image, with a halo of zeros around each image."""
-
-    def __init__(self, n: int, hwc, halo=NO_HALO, root: Buffer | None = None, external=False):
-        self.n, self.hwc = n, tuple(hwc)
-        self.root = root.root if root else self
-        self.halo = halo if root is None else self.root.halo if self.hwc == self.root.hwc else NO_HALO
-        self.external = external    # the user reads or writes it between runs: never local
-        self.is_input = False
-        self.stages: set[int] = set()
-        self.steps: set[int] = set()
-        self.local_offset: int | None = None
-        self.array: np.ndarray | None = None  # (n, h, w, c) view of the batch's memory
-        self._tensor: Tensor | None = None
-
-    @property
-    def has_halo(self) -> bool:
-        return self.root.halo != NO_HALO
-
-    @property
-    def padded(self):
-        (top, bottom), (left, right) = self.halo
-        h, w, c = self.hwc
-        return top + h + bottom, left + w + right, c
-
-    @property
-    def image_bytes(self) -> int:
-        return 4 * prod(self.padded)
-
-    @property
-    def tensor(self) -> Tensor:
-        """What the drivers read and write; exists once memory is assigned."""
-        if self._tensor is None:
-            self._tensor = self.reshaped(self.hwc)
-        return self._tensor
-
-    def reshaped(self, hwc) -> Tensor:
-        """The same memory seen as other pixels; with a halo there is only one way to see it."""
-        root, shape = self.root, (self.n, *hwc)
-        own = tuple(hwc) == root.hwc
-        if root.halo != NO_HALO and not own:
-            raise RuntimeError(f"memory of {root.hwc} with a halo cannot be seen as {tuple(hwc)}")
-        halo = root.halo if own else NO_HALO
-        if root.local_offset is not None:
-            return Tensor(shape, None, halo, root.local_offset)
-        array = root.array
-        return Tensor(shape, array if own else array.reshape(shape), halo)
-
-    def rows(self, first: int, count: int) -> Tensor:
-        """Some rows of each image, such as one slice of a volume."""
-        h, w, c = self.hwc
-        if self.root.local_offset is None:
-            return Tensor((self.n, count, w, c), self.tensor.owner[:, first:first + count])
-        (top, bottom), sides = self.halo
-        around = (top + first, bottom + h - first - count), sides
-        return Tensor((self.n, count, w, c), None, around, self.root.local_offset)
-
-    @property
-    def floats(self) -> int:
-        """Of the whole batch."""
-        return self.n * prod(self.padded)
-
-    def take(self, memory: np.ndarray) -> None:
-        (top, _), (left, _) = self.halo
-        h, w, _ = self.hwc
-        self.array = memory.reshape(self.n, *self.padded)[:, top:top + h, left:left + w]
-
-    @property
-    def view(self) -> np.ndarray:
-        """The values as an array (n, h, w, c)."""
-        return self.root.array.reshape(self.n, *self.hwc)
-
-    def fill(self, values, where: str) -> None:
-        """Overwrite with what a NumPy layer returned."""
-        values = np.asarray(values)
-        if values.size != self.n * prod(self.hwc) or len(values) != self.n:
-            raise ValueError(f"{where} must return {self.n} samples of {prod(self.hwc)} numbers, got shape "
-                             f"{values.shape}")
-        self.root.array[...] = values.reshape(self.root.array.shape)
-
-
-class ArgBuffer:
-    """For each pooled value the tap it came from; whole batch."""
-
-    def __init__(self, shape, wide: bool):
-        self.shape, self.dtype = shape, np.dtype(np.int32 if wide else np.uint8)
-        self.floats = -(-prod(shape) * self.dtype.itemsize // FLOAT)
-        self.stages: set[int] = set()
-        self.array: np.ndarray | None = None
-
-    def take(self, memory: np.ndarray) -> None:
-        self.array = memory.view(self.dtype)[:prod(self.shape)].reshape(self.shape)
-
-
-class PackedWeights:
-    """Weights in the order in which a pass reads them, in memory only as long as there are stages that do."""
-
-    def __init__(self, array: np.ndarray, make: Callable[..., Any], packer: type[Op]):
-        self.source, self.make, self.packer = array, make, packer
-        self.floats = make(array, None).packed_size
-        self.stages: set[int] = set()
-        self.array: np.ndarray | None = None
-        self._weights: Any = None
-
-    def __call__(self) -> Any:
-        """The Weights; exist once memory is assigned."""
-        if self._weights is None:
-            self._weights = self.make(self.source, self.array)
-        return self._weights
-
-    def take(self, memory: np.ndarray) -> None:
-        self.array = memory
-
-    def pack(self) -> Op:
-        """What fills them."""
-        return self.packer(self())
-
-
-@dataclass(eq=False)
-class Step:
-    """One driver call (or a few) of the plan, made once memory is assigned.
-
-    Nothing waits for a `deferred` one: it runs when a chain of others has ended. One that `recomputes` writes anew what
-    a step before it has written to memory that was given up meanwhile.
-    """
-
-    name: str
-    make: Callable[[], Sequence[Op]]
-    reads: list[Buffer]
-    writes: list[Buffer]
-    layer: Any = None
-    pipelined: bool = False
-    weight_bytes: int = 0
-    partial: Any = None  # with `bytes` per group of images and `rows`, the groups: PartialGradient, or an operation's
-    deferred: bool = False
-    recomputes: bool = False
-    cut: tuple[int, int] | None = None  # images per group, which share a row of partial sums, and per chunk
-    python: Callable[[], None] | None = None
-    weights: list[PackedWeights] = field(default_factory=list)
-    args: list[ArgBuffer] = field(default_factory=list)
-
-    @property
-    def buffers(self) -> list[Buffer]:
-        return [*self.reads, *self.writes]
-
-
-@dataclass(eq=False)
-class PartialGradient:
-    """The partial sums that one weight-gradient step writes, one row per group of images."""
-
-    variables: list[Any]
-    rows: int = 1
-    stage: int = 0
-    arrays: dict[Any, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def bytes(self) -> int:
-        return sum(v.value.nbytes for v in self.variables if v is not None)
-
-    def __call__(self):
-        """(dw, db) as (rows, ...) arrays; None for a missing bias."""
-        return tuple(None if v is None else self.arrays[v].reshape(self.rows, *v.shape) for v in self.variables)
-
-
-@dataclass(eq=False)
-class GradientRows:
-    """All partial sums of a weight's gradient: one row after the other, each to be added to the sum."""
-
-    variable: Any
-    owners: list[PartialGradient] = field(default_factory=list)
-    array: np.ndarray | None = None
-
-    @property
-    def count(self) -> int:
-        return sum(owner.rows for owner in self.owners)
-
-    @property
-    def stages(self) -> set[int]:
-        return {owner.stage for owner in self.owners}
-
-    @property
-    def floats(self) -> int:
-        return self.count * self.variable.value.size
-
-    def take(self, memory: np.ndarray) -> None:
-        """Give each owner its rows of it."""
-        self.array, row = memory[:self.floats].reshape(self.count, -1), 0
-        for owner in self.owners:
-            owner.arrays[self.variable] = self.array[row: row + owner.rows]
-            row += owner.rows
-
-
-@dataclass(eq=False)
-class StageDraft:
-    """Steps that will run together."""
-
-    steps: list[Step]
-
-    @property
-    def pipelined(self) -> bool:
-        return self.steps[0].pipelined
-
-    @property
-    def python(self) -> bool:
-        return self.steps[0].python is not None
-
-    @property
-    def cut(self) -> tuple[int, int] | None:
-        """Images per group and per chunk; None before the builder has decided."""
-        return next((step.cut for step in self.steps if step.cut), None)
-
-    def takes(self, step: Step) -> bool:
-        """Whether a step can be chained to these."""
-        weight_bytes = step.weight_bytes + sum(one.weight_bytes for one in self.steps)
-        same_cut = self.cut is None or step.cut in (None, self.cut)
-        return self.pipelined and step.pipelined and same_cut and weight_bytes <= LARGE_WEIGHTS
-
-
-def chain(steps: Sequence[Step]) -> list[StageDraft]:
-    """Steps over images together, until one needs all images or the weights outgrow the cache.
-
-    Deferred steps come, each alone, where a chain has ended.
-    """
-    drafts: list[StageDraft] = []
-    waiting: list[StageDraft] = []
-    for step in steps:
-        if step.deferred:
-            waiting.append(StageDraft([step]))
-        elif drafts and drafts[-1].takes(step):
-            drafts[-1].steps.append(step)
-        else:
-            drafts += [*waiting, StageDraft([step])]
-            waiting = []
-    return drafts + waiting
 
 
 class Builder:
@@ -601,16 +366,6 @@ class Builder:
         if draft.pipelined:
             return [Stage(ops, self.n, *draft.cut)]
         return [Stage([op], op.items, -(-op.items // (2 * MAX_GROUPS))) for op in ops]
-
-
-def weights_of(drafts: Sequence[StageDraft]) -> list[PackedWeights]:
-    """What is packed for these stages, each once."""
-    return list(dict.fromkeys(weights for draft in drafts for step in draft.steps for weights in step.weights))
-
-
-def stages_of(ops: Sequence[Op], barrier: bool = True) -> list[Stage]:
-    """Independent ops; with a `barrier`, what comes next waits for all of them."""
-    return [Stage([op], op.items, max(1, op.items // 32), barrier=barrier and op is ops[-1]) for op in ops]
 
 
 def _round(size: int, to: int) -> int:

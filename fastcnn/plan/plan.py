@@ -16,11 +16,12 @@ from fastcnn.graph import Graph, SymbolicTensor
 from fastcnn.kernels import _cpu, _optim
 from fastcnn.kernels._executor import Program, Stage
 from fastcnn.kernels._load import Load
-from fastcnn.plan.builder import Builder, StageDraft, stages_of
+from fastcnn.plan.builder import Builder
 from fastcnn.plan.losses import LossIO, add_loss, take_final_activation
 from fastcnn.plan.lowering import lower
 from fastcnn.plan.operations import Operation, Value
 from fastcnn.plan.recompute import Segments, cut_after, smallest
+from fastcnn.plan.stages import StageDraft, stages_of
 from fastcnn.store import Store
 from fastcnn.utils import compiled_kernel
 

@@ -18,7 +18,8 @@ from fastcnn.plan.operations import CLAMPS, NO_HALO, Operation, forward_halo, in
 from fastcnn.plan.transposed import Clamped
 
 if TYPE_CHECKING:
-    from fastcnn.plan.builder import Buffer, Builder
+    from fastcnn.plan.buffers import Buffer
+    from fastcnn.plan.builder import Builder
 
 
 def slices(buffer: Buffer, fold: Fold) -> list[Tensor]:
