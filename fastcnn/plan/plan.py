@@ -39,7 +39,7 @@ class Draft(NamedTuple):
 
     @property
     def memory(self) -> int:
-        """Bytes for activations and gradients at the present number of threads."""
+        """Bytes, at the present number of threads."""
         batch, local = self.builder.memory(self.stages)
         return batch + _cpu.get_num_threads() * local
 
@@ -87,12 +87,6 @@ class Plan:
             if loss is not None and outputs.count(outputs[i]) == 1:
                 ops, logits[i] = take_final_activation(ops, outputs[i], loss)
 
-        def memory(segments: Segments) -> int:
-            trial = draft(segments)
-            needed = trial.memory
-            trial.builder.steps.clear()  # which refer to the builder: it would wait for the garbage collector
-            return needed
-
         def draft(segments: Segments) -> Draft:
             b = Builder(n, training or train, [values[tensor] for tensor in graph.inputs], outputs,
                         store.gradient_views(), counter)
@@ -102,6 +96,12 @@ class Plan:
             if train:
                 add_backward(b, segments)
             return Draft(b, b.draft_stages(), io)
+
+        def memory(segments: Segments) -> int:
+            trial = draft(segments)
+            needed = trial.memory
+            trial.builder.steps.clear()  # which refer to the builder: it would wait for the garbage collector
+            return needed
 
         self.inputs: list[Load] = []
         chosen = draft(segments_of(ops, values, recompute if train else False, memory))
@@ -138,7 +138,10 @@ class Plan:
 
     @property
     def bytes(self) -> dict[str, int]:
-        """The memory of the plan by use, at the present number of threads; weights and their moments excluded."""
+        """The memory of the plan by use, at the present number of threads; weights and their moments excluded.
+
+        'activations' is all that shares one array: in training also gradients, partial sums and packed weights.
+        """
         threads = min(_cpu.get_num_threads(), max(1, self.program.groups))
         return {"activations": self.activation_bytes,
                 "weights": self.builder.weight_bytes,

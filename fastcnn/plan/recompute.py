@@ -22,7 +22,8 @@ PATIENCE = 2  # how many that need more memory are tried before the search ends
 
 def inner_values(segment: Collection[Operation]) -> set[Value]:
     """The results of a segment's operations that nothing outside of it reads."""
-    return {op.y for op in segment if all(reader in segment for reader in op.y.consumers)}
+    own = set(segment)
+    return {op.y for op in segment if own.issuperset(op.y.consumers)}
 
 
 def cut_after(ops: Sequence[Operation], ends: Collection[Operation]) -> Segments:
@@ -31,6 +32,7 @@ def cut_after(ops: Sequence[Operation], ends: Collection[Operation]) -> Segments
 
 
 def cut_at(ops: Sequence[Operation], places: Iterable[int]) -> Segments:
+    """`ops` in segments that begin at these places, and at 0."""
     bounds = sorted({0, len(ops), *places})
     return [list(ops[first:last]) for first, last in zip(bounds, bounds[1:], strict=False)]
 
@@ -56,8 +58,8 @@ def size(value: Value) -> int:
 
 
 def fewest_kept(ops: Sequence[Operation], limit: float) -> list[int]:
-    """Where to cut such that no segment computes more than `limit` values, if it has several operations, and as few
-    values as possible are kept."""
+    """The places where segments begin such that none of several operations computes more than `limit` values, and as
+    few values as possible are kept for later segments."""
     number = {op: i for i, op in enumerate(ops)}
     last_use = [max((number.get(reader, i) for reader in op.y.consumers), default=i) for i, op in enumerate(ops)]
     least = [0.0] + [inf] * len(ops)  # kept of the operations before a place, if it is cut there
