@@ -228,12 +228,12 @@ def describe_training(model: Model) -> Config | None:
     """
     if model.optimizer is None or model._compiled is None:
         return None
-    loss, chosen, loss_weights = model._compiled
+    loss, chosen, loss_weights, recompute = model._compiled
     try:
         return {
             "optimizer": serialize(model.optimizer), "loss": map_leaves(_describe_loss, loss),
             "metrics": map_leaves(_describe_metric, _without_functions(chosen, model.name)),
-            "loss_weights": map_leaves(float, loss_weights),
+            "loss_weights": map_leaves(float, loss_weights), "recompute": recompute,
             "iterations": int(model.optimizer.iterations),
             "dropout": [int(word) for word in model._dropout_counter],
         }
@@ -287,7 +287,8 @@ def _restore_training(model: Model, training: Config, arrays: Arrays, custom_obj
                               for key in ("optimizer", "loss", "metrics"))
         optimizer = optimizers.get(rule)
         optimizer.iterations = int(training["iterations"])
-        model.compile(optimizer, loss, map_leaves(_make_metric, chosen), training["loss_weights"])
+        model.compile(optimizer, loss, map_leaves(_make_metric, chosen), training["loss_weights"],
+                      training.get("recompute", False))  # which older files do not hold
         model._dropout_counter[:] = training["dropout"]
     except (*BAD_DESCRIPTION, OverflowError) as error:
         raise CheckpointError(f"'{path}': the training state cannot be restored: {error}. For a class of "

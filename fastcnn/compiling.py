@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn import losses, metrics
+from fastcnn.errors import unknown_name
+from fastcnn.graph import SymbolicTensor
 from fastcnn.ports import Ports
 from fastcnn.utils import real_number
+
+if TYPE_CHECKING:
+    from fastcnn.models import Model
 
 
 def is_by_name(value: Any) -> bool:
@@ -98,3 +103,34 @@ def loss_weights_of(outputs: Ports, weights: Any, where: str) -> np.ndarray:
     if len(given) != len(outputs):
         raise ValueError(f"{where}: expected {len(outputs)} loss_weights, got {weights!r}")
     return np.array([real_number(w, "every loss weight", where) for w in given])
+
+
+def check_recompute(recompute: bool | Sequence[str], where: str) -> bool | list[str]:
+    """True, False, or the names of layers; TypeError for anything else, ValueError for no names."""
+    if isinstance(recompute, (bool, np.bool_)):
+        return bool(recompute)
+    if not isinstance(recompute, (list, tuple)) or not all(isinstance(name, str) for name in recompute):
+        raise TypeError(f"{where}: recompute must be True, False, or a list with the names of the layers whose outputs "
+                        f"are kept, got {recompute!r}")
+    if not recompute:
+        raise ValueError(f"{where}: recompute is an empty list; name the layers whose outputs are kept, or give True "
+                         f"to have them chosen")
+    return list(recompute)
+
+
+def kept_tensors(model: Model, recompute: bool | list[str], where: str) -> bool | list[SymbolicTensor]:
+    """The outputs of the layers and models named, wherever these are called; ValueError for an unknown name."""
+    if isinstance(recompute, bool):
+        return recompute
+    parts = {part.name: part for part in [*model.models, *model.layers]}
+    for name in recompute:
+        if name not in parts:
+            raise unknown_name("layer", name, parts, f"{where}: recompute")
+    kept = []
+    for part in (parts[name] for name in recompute):
+        if part in model.layers:
+            kept += [node.outputs[0] for node in model.graph.nodes if node.layer is part]
+        else:
+            ends = [tensor.node.layer for tensor in part.outputs if tensor.node is not None]
+            kept += [node.outputs[0] for node in model.graph.nodes if part in node.models and node.layer in ends]
+    return kept

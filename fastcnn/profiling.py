@@ -21,8 +21,9 @@ import numpy as np
 from fastcnn.kernels import _cpu
 from fastcnn.kernels._op import Op
 from fastcnn.kernels.probe import copy_bandwidth, fma_peak
-from fastcnn.plan.builder import Buffer, Step
+from fastcnn.plan.buffers import Buffer
 from fastcnn.plan.plan import Plan
+from fastcnn.plan.stages import Step
 from fastcnn.utils import whole_number
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 # The passes of a layer that do its multiply-adds once each and read or write its weights; any other work of a layer
 # with weights, such as an activation that is not part of the product, is 'other'.
 PRODUCTS = ("forward", "weight gradient", "input gradient")
-PASSES = (*PRODUCTS, "backward")
+PASSES = (*PRODUCTS, "backward", "recompute")
 REST = "waiting"
 WARMUP_RUNS = 3
 
@@ -243,7 +244,7 @@ def _key(what: Any, step: Step | None) -> tuple[str, str]:
         return getattr(what, "name", "") or getattr(what, "__name__", "python").strip("_"), "other"
     if step.layer is None:
         return step.name, "other"
-    name = step.name.removeprefix(step.layer.name).strip()
+    name = "recompute" if step.recomputes else step.name.removeprefix(step.layer.name).strip()
     beside = bool(step.layer.variables) and _algorithm(what) == "eltwise"
     return step.layer.name, name if name in PASSES and not beside else "other"
 

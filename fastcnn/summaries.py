@@ -11,23 +11,29 @@ def summary(model, batch_size: int) -> str:
     """Layers, output shapes, parameters, FLOPs, and for graphs that are no chain where inputs come from.
 
     Below, totals, and the memory of one training step (of a prediction, if the model has no loss yet) at
-    `batch_size`, besides weights and the optimiser's moments.
+    `batch_size`.
     """
     rows, flops = layer_rows(model)
     lines = table(rows)
     trainable = sum(v.value.size for v in model.trainable_weights)
     total = model.count_params()
-    kind, used = model.measure(batch_size)
-    training = kind == "training"
     return "\n".join([
         f"Model: {model.name}", *lines,
         f"Parameters:   {total:,} ({size(4 * total)}), of which {trainable:,} trainable",
         f"Forward pass: {flops / 1e6:.1f} MFLOPs per sample (two per multiply-add)",
-        f"Memory:       {size(sum(used.values()))} for {kind} at batch size {batch_size}:",
-        f"              {size(used['activations'])} activations{' and their gradients' * training}, "
-        f"{size(used['threads'])} of the threads' own,",
-        f"              {size(used['weights'] + used['indices'])} packed weights{' and partial sums' * training}",
+        *memory_lines(model, batch_size),
     ])
+
+
+def memory_lines(model, batch_size: int) -> list[str]:
+    """What a step needs in all, and for what."""
+    kind, used = model.measure(batch_size)
+    training, stored = kind == "training", model.stored_bytes()
+    activations, weights = ("activations, their gradients and partial sums", "weights, their gradients and moments") \
+        if training else ("activations", "weights, also packed")
+    return [f"Memory:       {size(sum(used.values()) + stored)} for {kind} at batch size {batch_size}:",
+            f"              {size(used['activations'])} {activations},",
+            f"              {size(stored + used['weights'])} {weights}, {size(used['threads'])} of the threads' own"]
 
 
 def layer_rows(model) -> tuple[list[tuple[str, ...]], int]:

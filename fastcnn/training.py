@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -16,6 +16,7 @@ from fastcnn.algorithms import get_algorithm_policy
 from fastcnn.batches import check_lengths, output_weights, prepare_input, shapes_of, slices
 from fastcnn.callbacks import CallbackList, History
 from fastcnn.data import Dataset
+from fastcnn.graph import SymbolicTensor
 from fastcnn.kernels import _cpu
 from fastcnn.layers.arguments import flag
 from fastcnn.layers.base import Variable
@@ -85,7 +86,8 @@ class Trainer:
         self.loss_weights = np.ones(1)
         self.stop_training = False
         self.history: History | None = None
-        self._compiled: tuple[Any, Any, Any] | None = None
+        self._compiled: tuple[Any, Any, Any, bool | list[str]] | None = None
+        self._recompute: bool | list[SymbolicTensor] = False
         self._store: Store | None = None
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.RLock()  # a plan has one set of buffers: Python threads take turns
@@ -93,12 +95,21 @@ class Trainer:
 
     # -- compile
 
-    def compile(self, optimizer="adam", loss=None, metrics=None, loss_weights=None) -> None:
+    def compile(self, optimizer="adam", loss=None, metrics=None, loss_weights=None,
+                recompute: bool | Sequence[str] = False) -> None:
         """Choose how to train: an optimiser, a loss and metrics, by name or as objects.
 
         For several outputs, `loss`, `metrics` and `loss_weights` are lists with an entry for each, or dictionaries
         by the outputs' names (of their layers); an entry of `metrics` may be a list. One loss by name serves all
         outputs; the loss None leaves an output untrained.
+
+        Parameters
+        ----------
+        recompute : train with less memory, in more time: give up activations after the forward pass, and compute them
+            anew in the backward pass. True chooses which ones so that a step needs least memory, as `summary` shows;
+            a list of names keeps the outputs of these layers (or models within the model), what is read beyond
+            them, and all after the last of them. The results are the same bits. Layers written in NumPy are
+            not run twice: what they read and write is kept.
 
         Raises
         ------
@@ -107,9 +118,10 @@ class Trainer:
         """
         where = f"{self.name}.compile"
         self.optimizer = optimizers.get(optimizer, where)
+        recompute = compiling.check_recompute(recompute, where)
         if loss is not None:
             compiling.check_names(loss, metrics, where)
-        self._compiled = (loss, metrics, loss_weights)
+        self._compiled = (loss, metrics, loss_weights, recompute)
         self._dropout_counter[:] = random.next_seed(), 0
         self.losses = []
         self._reset_plans()
@@ -122,7 +134,7 @@ class Trainer:
         """Losses and metrics for the outputs, once these are known."""
         if self._compiled is None:
             raise ValueError(f"{self.name} must be compiled first: model.compile(optimizer='adam', loss=...)")
-        loss, metrics, loss_weights = self._compiled
+        loss, metrics, loss_weights, recompute = self._compiled
         if loss is None:
             raise ValueError(f"{self.name}: compile was called without a loss; give loss=...")
         if not self.losses:
@@ -130,6 +142,7 @@ class Trainer:
             chosen = compiling.losses_of(outputs, loss, where)
             self.metrics = compiling.metrics_of(outputs, metrics, chosen, where)
             self.loss_weights = compiling.loss_weights_of(outputs, loss_weights, where)
+            self._recompute = compiling.kept_tensors(self, recompute, where)
             self.losses = chosen
 
     def _metrics_flat(self):
@@ -167,7 +180,7 @@ class Trainer:
         try:
             return Plan(self.graph, n, self._store, self.losses if kind in ("test", "train") else (),
                         self.loss_weights, self.optimizer if kind == "train" else None, kind == "predict_training",
-                        weighted, self._dropout_counter)
+                        weighted, self._dropout_counter, self._recompute)
         except MemoryError:
             largest = max((node.outputs[0] for node in self.graph.nodes), key=lambda y: prod(y.sample_shape))
             raise MemoryError(f"{self.name}: no memory for a batch of {n}: {largest.name} alone takes "
@@ -187,6 +200,12 @@ class Trainer:
             self._fill_slots()
         return ("training" if trains else "prediction",
                 self._make_plan("train" if trains else "predict", batch_size).bytes)
+
+    def stored_bytes(self) -> int:
+        """Of weights, and for a model with a loss of their gradients and the optimiser's moments."""
+        store = self._own_store()
+        trains = self._compiled is not None and self._compiled[0] is not None
+        return store.values.nbytes * (2 + len(self.optimizer.slots) if trains else 1)
 
     def _own_store(self) -> Store:
         """The store that holds the weights of all present layers."""

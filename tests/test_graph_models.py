@@ -14,6 +14,7 @@ from fastcnn import layers as L  # noqa: N812
 from fastcnn.plan import memory
 from fastcnn.plan.builder import Builder
 from fastcnn.plan.plan import Plan
+from fastcnn.plan.stages import weights_of
 from tests.check import assert_same
 from tests.float64_graph import assert_numerical_gradients
 
@@ -549,12 +550,20 @@ def train(share: bool, monkeypatch, poisoned: bool = False):
 
 
 finish = Builder.finish
+BAD = {"float32": np.nan, "uint8": 255}  # four bytes of 255 are a NaN, too
 
 
 def finish_and_count(builder, drafts):
-    """`Builder.finish`, which notes how many stages of the engine each draft has become."""
+    """`Builder.finish`, which notes how many stages of the engine each draft has become, and who uses memory when."""
     stages = finish(builder, drafts)
     builder.counts = [len(one) for one in stages]
+    roots = [b for b in builder.all_buffers if b.root is b and b.array is not None and not b.external
+             and not b.has_halo]
+    packed, args = weights_of(drafts), builder.arg_buffers.values()
+    sums = [rows for rows in builder.gradient_rows.values() if rows.count > 1]
+    builder.users = [(user.array.view(np.float32) if user in roots else user.array.view(np.uint8),
+                      max(0, min(user.stages) - (user in packed)), max(user.stages))
+                     for user in (*roots, *packed, *args, *sums)]
     return stages
 
 
@@ -562,20 +571,19 @@ def run_poisoned(plan, repack=True):
     """`Plan.run` stage by stage; memory is filled with NaN before its first and after its last use."""
     if plan.optimizer is not None:
         plan._refresh_scalars()
-    roots = [b for b in plan.builder.all_buffers if b.root is b and b.array is not None and not b.external
-             and not b.has_halo]
-    assert len(plan.calls) == 1 and roots
+    users = plan.builder.users
+    assert len(plan.calls) == 1 and users
     plan.program.run(0, plan.pack_stages)
     at = plan.pack_stages
     for draft, count in enumerate(plan.builder.counts):
-        for buffer in roots:
-            if min(buffer.stages) == draft:
-                buffer.array[...] = np.nan
+        for array, first, _ in users:
+            if first == draft:
+                array[...] = BAD[array.dtype.name]
         plan.program.run(at, at + count)
         at += count
-        for buffer in roots:
-            if max(buffer.stages) == draft:
-                buffer.array[...] = np.nan
+        for array, _, last in users:
+            if last == draft:
+                array[...] = BAD[array.dtype.name]
     plan.program.run(at, plan.program.n_stages)
     if plan.builder.training:
         plan.builder.counter[1] += 1

@@ -7,8 +7,10 @@ Three decisions are made here, all from shapes alone, so that results never depe
   too large to copy) is a stage of its own, cut by output channels or input channels. A stage waits for the
   one before it.
 * A buffer that lives and dies inside one chained stage is *local*: each thread has room for one chunk of it. All
-  others have room for the whole batch, and share memory where no stage uses both.
+  others have room for the whole batch. Either kind shares memory where no step, or no stage, uses both.
 * Weight gradients in a chained stage are summed per group of images, and the groups' sums added in order.
+
+Packed weights and the groups' sums lie among the batch's buffers, and have their places only as long as needed.
 """
 
 from __future__ import annotations
@@ -16,20 +18,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from math import prod
+from itertools import count
 from typing import Any
 
 import numpy as np
 
-from fastcnn.arrays import aligned_zeros
+from fastcnn.arrays import ALIGN, aligned_zeros
 from fastcnn.kernels import _eltwise
 from fastcnn.kernels._executor import Stage
 from fastcnn.kernels._gather import PackWeights
-from fastcnn.kernels._op import Op, Tensor
+from fastcnn.kernels._op import Op
 from fastcnn.kernels.conv import LARGE_WEIGHTS
-from fastcnn.plan.memory import Block, place
+from fastcnn.plan.buffers import FLOAT, ArgBuffer, Buffer, GradientRows, PackedWeights, PartialGradient
+from fastcnn.plan.memory import Block, Layout
 from fastcnn.plan.operations import NO_HALO, Operation, Value, merge_halos
+from fastcnn.plan.recompute import inner_values
+from fastcnn.plan.stages import StageDraft, Step, chain, stages_of, weights_of
 
 # A chunk of images and what a stage does to it should stay in a core's L2 (1 to 2 MB today).
 CHUNK_BYTES = 768 << 10
@@ -38,148 +42,29 @@ MAX_GROUPS = 16
 PARTIAL_BYTES = 4 << 20
 
 
-class Buffer:
-    """Memory of a value or gradient: (h, w, c) floats per image, with a halo of zeros around each image."""
-
-    def __init__(self, n: int, hwc, halo=NO_HALO, root: Buffer | None = None, external=False):
-        self.n, self.hwc = n, tuple(hwc)
-        self.root = root.root if root else self
-        self.halo = halo if root is None else self.root.halo if self.hwc == self.root.hwc else NO_HALO
-        self.external = external    # the user reads or writes it between runs: never local
-        self.is_input = False
-        self.stages: set[int] = set()
-        self.local_offset: int | None = None
-        self.array: np.ndarray | None = None  # (n, h, w, c) view of the batch's memory
-        self._tensor: Tensor | None = None
-
-    @property
-    def has_halo(self) -> bool:
-        return self.root.halo != NO_HALO
-
-    @property
-    def padded(self):
-        (top, bottom), (left, right) = self.halo
-        h, w, c = self.hwc
-        return top + h + bottom, left + w + right, c
-
-    @property
-    def image_bytes(self) -> int:
-        return 4 * prod(self.padded)
-
-    @property
-    def tensor(self) -> Tensor:
-        """What the drivers read and write; exists once memory is assigned."""
-        if self._tensor is None:
-            self._tensor = self.reshaped(self.hwc)
-        return self._tensor
-
-    def reshaped(self, hwc) -> Tensor:
-        """The same memory seen as other pixels; with a halo there is only one way to see it."""
-        root, shape = self.root, (self.n, *hwc)
-        own = tuple(hwc) == root.hwc
-        if root.halo != NO_HALO and not own:
-            raise RuntimeError(f"memory of {root.hwc} with a halo cannot be seen as {tuple(hwc)}")
-        halo = root.halo if own else NO_HALO
-        if root.local_offset is not None:
-            return Tensor(shape, None, halo, root.local_offset)
-        array = root.array
-        return Tensor(shape, array if own else array.reshape(shape), halo)
-
-    def rows(self, first: int, count: int) -> Tensor:
-        """Some rows of each image, such as one slice of a volume."""
-        h, w, c = self.hwc
-        if self.root.local_offset is None:
-            return Tensor((self.n, count, w, c), self.tensor.owner[:, first:first + count])
-        (top, bottom), sides = self.halo
-        around = (top + first, bottom + h - first - count), sides
-        return Tensor((self.n, count, w, c), None, around, self.root.local_offset)
-
-    @property
-    def view(self) -> np.ndarray:
-        """The values as an array (n, h, w, c)."""
-        return self.root.array.reshape(self.n, *self.hwc)
-
-    def fill(self, values, where: str) -> None:
-        """Overwrite with what a NumPy layer returned."""
-        values = np.asarray(values)
-        if values.size != self.n * prod(self.hwc) or len(values) != self.n:
-            raise ValueError(f"{where} must return {self.n} samples of {prod(self.hwc)} numbers, got shape "
-                             f"{values.shape}")
-        self.root.array[...] = values.reshape(self.root.array.shape)
-
-
-class ArgBuffer:
-    """For each pooled value the tap it came from; whole batch."""
-
-    def __init__(self, shape, wide: bool):
-        self.array = np.zeros(shape, np.int32 if wide else np.uint8)
-
-
-@dataclass(eq=False)
-class Step:
-    """One driver call (or a few) of the plan, made once memory is assigned."""
-
-    name: str
-    make: Callable[[], Sequence[Op]]
-    buffers: list[Buffer]
-    pipelined: bool
-    weight_bytes: int
-    partial: Any  # with `bytes` per group of images and `rows`, the groups: PartialGradient, or sums of an operation
-    layer: Any
-    python: Callable[[], None] | None = None
-
-
-@dataclass(eq=False)
-class PartialGradient:
-    """The partial sums that one weight-gradient step writes, one row per group of images."""
-
-    variables: list[Any]
-    rows: int = 1
-    arrays: dict[Any, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def bytes(self) -> int:
-        return sum(v.value.nbytes for v in self.variables if v is not None)
-
-    def __call__(self):
-        """(dw, db) as (rows, ...) arrays; None for a missing bias."""
-        return tuple(None if v is None else self.arrays[v].reshape(self.rows, *v.shape) for v in self.variables)
-
-
-@dataclass(eq=False)
-class StageDraft:
-    """Steps that will run together."""
-
-    steps: list[Step]
-    pipelined: bool
-    group: int = 1
-    chunk: int = 1
-    python: bool = False
-
-
 class Builder:
     """Collects the steps of a pass over `n` samples and turns them into stages."""
 
     share_memory = True  # between buffers that are not in use at the same time
 
-    def __init__(self, n: int, training: bool, inputs: Sequence[Value], outputs: Sequence[Value], gradients):
+    def __init__(self, n: int, training: bool, inputs: Sequence[Value], outputs: Sequence[Value], gradients,
+                 counter: np.ndarray | None = None):
         self.n, self.training = n, training
         self.gradient_arrays = gradients  # Variable -> float32 array of its gradient
         self.steps: list[Step] = []
-        self.deferred: list[Step] = []
+        self.recomputing = False  # whether steps are added that recompute
         self.origins: dict[Op, Step] = {}  # for profiles: which step an op came from
         self.preparations: list[Op] = []
         self.packs: list[Op] = []
-        self.weight_bytes = 0  # of packed weights and partial gradients
+        self.weight_bytes = 0  # of weights that stay packed
         self.buffers: dict[Value, Buffer] = {}
         self.grads: dict[Value, Buffer] = {}
         self.shared: set[Value] = set()  # values whose gradient is another value's too
         self.all_buffers: list[Buffer] = []
-        self.partials: list[PartialGradient] = []
-        self.python_gradients: list[Any] = []
+        self.gradient_rows: dict[Any, GradientRows] = {}
         self.arg_buffers: dict[Operation, ArgBuffer] = {}
         self.streams: dict[Operation, int] = {}
-        self.counter = np.zeros(2, np.uint64)
+        self.counter = np.zeros(2, np.uint64) if counter is None else counter  # of random bits
         self.needs_gradient: set[Value] = set()
         for value in [*inputs, *outputs]:
             self.buffer(value).external = True
@@ -292,9 +177,15 @@ class Builder:
         """Run `op`, which computes from weights alone, whenever these have changed, before weights are packed."""
         self.preparations.append(op)
 
-    def weights(self, variable, shape, op, make, pack: bool, packer: type[Op] = PackWeights):
-        """A function that gives the Weights; packed ones are filled by a step at the start of the program."""
+    def weights(self, variable, shape, make, pack: bool, packer: type[Op] = PackWeights) -> Callable[[], Any]:
+        """A function that gives the Weights; a step names it among what it reads.
+
+        In training, packed ones are filled shortly before they are read, and their memory is used for other things
+        before and after; else at the start of the program, unless they are those of the last run.
+        """
         array = variable.value.reshape(shape)
+        if pack and self.training:
+            return PackedWeights(array, make, packer)
         packed = aligned_zeros(make(array, None).packed_size) if pack else None
         weights = make(array, packed)
         if pack:
@@ -304,7 +195,9 @@ class Builder:
 
     def partial_gradients(self, kernel, bias) -> PartialGradient:
         partial = PartialGradient([kernel, bias])
-        self.partials.append(partial)
+        for variable in partial.variables:
+            if variable is not None:
+                self.gradient_rows.setdefault(variable, GradientRows(variable)).owners.append(partial)
         return partial
 
     def set_gradient(self, variable, gradient) -> None:
@@ -322,119 +215,160 @@ class Builder:
 
     def step(self, name, make, reads, writes, layer=None, pipelined=True, weight_bytes=0, partial=None,
              deferred=False) -> None:
-        """Add a step; `deferred` ones (nothing waits for them) run after all others."""
-        buffers = [b for b in (*reads, *writes) if isinstance(b, Buffer)]
-        if weight_bytes > LARGE_WEIGHTS:
-            pipelined = False
-        step = Step(name, make, buffers, pipelined, weight_bytes, partial, layer)
-        (self.deferred if deferred else self.steps).append(step)
+        """Add a step."""
+        def only(kind, some):
+            return [one for one in some if isinstance(one, kind)]
+
+        self.steps.append(Step(
+            name, make, only(Buffer, reads), only(Buffer, writes), layer, pipelined and weight_bytes <= LARGE_WEIGHTS,
+            weight_bytes, partial, deferred, self.recomputing, weights=only(PackedWeights, reads),
+            args=only(ArgBuffer, [*reads, *writes])))
 
     def python_step(self, name, call, reads, writes, layer) -> None:
         for buffer in (*reads, *writes):
             buffer.root.external = True
-        self.steps.append(Step(name, list, [], False, 0, None, layer, python=call))
+        self.steps.append(Step(name, list, [], [], layer, python=call))
+
+    def recompute(self, segment: Sequence[Operation]) -> None:
+        """Steps that compute a segment's inner values a second time, to memory of their own.
+
+        What is read outside of the segment is kept, and so is what shares its memory, or is a user's. Steps for values
+        that nobody will read turn out not to be needed.
+        """
+        inner = inner_values(segment)
+        kept = {buffer.root for value, buffer in self.buffers.items() if value not in inner or buffer.root.external}
+        self.recomputing = True
+        for op in segment:
+            buffer = self.buffers.pop(op.y)
+            op.recompute(self)
+            if buffer.root in kept:
+                self.buffers[op.y] = buffer
+        self.recomputing = False
+
+    def needed_steps(self) -> list[Step]:
+        """All steps, without those that recompute what no other reads."""
+        needed: list[Step] = []
+        wanted: set[Buffer] = set()
+        for step in reversed(self.steps):
+            if not step.recomputes or any(buffer.root in wanted for buffer in step.writes):
+                needed.append(step)
+                wanted.update(buffer.root for buffer in step.reads)
+        return needed[::-1]
 
     # -- stages
 
     def draft_stages(self) -> list[StageDraft]:
-        """Chain steps over images until one needs all images or the weights outgrow the cache."""
-        drafts: list[StageDraft] = []
-        weight_bytes = 0
-        for step in [*self.steps, *self.deferred]:
-            chain = step.pipelined and drafts and drafts[-1].pipelined
-            if chain and weight_bytes + step.weight_bytes <= LARGE_WEIGHTS:
-                drafts[-1].steps.append(step)
-                weight_bytes += step.weight_bytes
-            else:
-                drafts.append(StageDraft([step], step.pipelined, python=step.python is not None))
-                weight_bytes = step.weight_bytes
+        """What runs together.
+
+        Groups and chunks, and with them the bits of sums over images, are those of the plan that recomputes nothing.
+        """
+        for draft in chain([step for step in self.steps if not step.recomputes]):
+            self.cut_images(draft)
+        drafts = chain(self.needed_steps())
+        number = count()
         for index, draft in enumerate(drafts):
-            for step in draft.steps:
+            if draft.cut is None:
+                self.cut_images(draft)
+            for step, place in zip(draft.steps, number, strict=False):
                 for buffer in step.buffers:
                     buffer.root.stages.add(index)
-        for draft in drafts:
-            if draft.pipelined:
-                self.size_chunks(draft)
+                    buffer.root.steps.add(place)
+                for one in (*step.weights, *step.args):
+                    one.stages.add(index)
+                if isinstance(step.partial, PartialGradient):
+                    step.partial.stage = index
         return drafts
 
-    def size_chunks(self, draft: StageDraft) -> None:
+    def cut_images(self, draft: StageDraft) -> None:
         """How many images a thread takes at once, and how many share a row of partial sums."""
         touched = {buffer.root for step in draft.steps for buffer in step.buffers}
         image_bytes = sum(buffer.image_bytes for buffer in touched)
         partial = sum(step.partial.bytes for step in draft.steps if step.partial)
         groups = min(self.n, MAX_GROUPS, max(1, PARTIAL_BYTES // partial) if partial else MAX_GROUPS)
-        draft.group = -(-self.n // groups)
-        chunks = -(-draft.group // max(1, CHUNK_BYTES // max(1, image_bytes)))
-        draft.chunk = -(-draft.group // chunks)  # of nearly equal size: some steps have a price for each
+        group = -(-self.n // groups)
+        chunks = -(-group // max(1, CHUNK_BYTES // max(1, image_bytes)))
         for step in draft.steps:
-            if step.partial is not None:
-                step.partial.rows = -(-self.n // draft.group)
+            step.cut = group, -(-group // chunks)  # of nearly equal size: some steps have a price for each
+            if step.pipelined and step.partial is not None:
+                step.partial.rows = -(-self.n // group)
+
+    def memory(self, drafts: Sequence[StageDraft]) -> tuple[int, int]:
+        """(bytes of the batch's memory, bytes of each thread's local memory)."""
+        batch, local = self.place_buffers(drafts)
+        return FLOAT * batch.size, FLOAT * local.size
+
+    def place_buffers(self, drafts: Sequence[StageDraft]) -> tuple[Layout, Layout]:
+        """Where buffers lie in the batch's memory, and in each thread's."""
+        batch, local = Layout(), Layout()
+        for buffer in self.all_buffers:
+            if buffer.root is not buffer or not (buffer.stages or buffer.external):
+                continue
+            home = drafts[min(buffer.stages)] if buffer.stages else None
+            # Nobody writes the zeros of a halo, so it shares memory only with halos in the same places.
+            shape = (buffer.padded, buffer.halo) if buffer.has_halo else None
+            if len(buffer.stages) == 1 and not buffer.external and home.pipelined:
+                _, chunk = home.cut
+                size = _round(chunk * buffer.image_bytes // FLOAT, ALIGN)
+                local.add(buffer, Block(size, min(buffer.steps), max(buffer.steps)), (shape, shape and chunk))
+            else:
+                batch.add(buffer, self.block(buffer, len(drafts)), shape)
+        for arg in self.arg_buffers.values():
+            batch.add(arg, Block(_round(arg.floats, ALIGN), min(arg.stages), max(arg.stages)))
+        for weights in weights_of(drafts):  # packed while the stage before runs
+            batch.add(weights, Block(_round(weights.floats, ALIGN), min(weights.stages) - 1, max(weights.stages)))
+        for rows in self.gradient_rows.values():  # added up while the stage after runs
+            if rows.count > 1:
+                batch.add(rows, Block(_round(rows.floats, ALIGN), min(rows.stages), max(rows.stages) + 1))
+        batch.place()
+        local.place()
+        return batch, local
 
     def assign_memory(self, drafts: Sequence[StageDraft]) -> tuple[int, int]:
         """Place every buffer; (bytes of the batch's memory, bytes of each thread's local memory)."""
-        roots = [b for b in self.all_buffers if b.root is b and (b.stages or b.external)]
-        local_bytes, groups = 0, defaultdict(list)
-        for buffer in roots:
-            if len(buffer.stages) == 1 and not buffer.external and drafts[next(iter(buffer.stages))].pipelined:
-                buffer.local_offset = local_bytes
-                local_bytes += _round(drafts[next(iter(buffer.stages))].chunk * buffer.image_bytes, 64)
-            else:
-                # Nobody writes the zeros of a halo, so it shares memory only with halos in the same places.
-                groups[(buffer.padded, buffer.halo) if buffer.has_halo else None].append(buffer)
-        places, floats = [], 0
-        for group in groups.values():
-            offsets, size = place([self.block(buffer, len(drafts)) for buffer in group])
-            places += [(buffer, floats + offset) for buffer, offset in zip(group, offsets, strict=True)]
-            floats += size
-        arena = aligned_zeros(floats)
-        for buffer, offset in places:
-            (top, _), (left, _) = buffer.halo
-            h, w, _ = buffer.hwc
-            size = self.n * prod(buffer.padded)
-            full = arena[offset: offset + size].reshape(self.n, *buffer.padded)
-            buffer.array = full[:, top:top + h, left:left + w]
-        return arena.nbytes, local_bytes
+        batch, local = self.place_buffers(drafts)
+        for buffer, offset in local.offsets.items():
+            buffer.local_offset = FLOAT * offset
+        arena = aligned_zeros(batch.size)
+        for user, offset in batch.offsets.items():
+            user.take(arena[offset: offset + user.floats])
+        for rows in self.gradient_rows.values():
+            if rows.count == 1:
+                rows.take(self.gradient_arrays[rows.variable].reshape(-1))
+        return arena.nbytes, FLOAT * local.size
 
     def block(self, buffer: Buffer, stages: int) -> Block:
         """What a buffer needs, in floats, and when; what the user reads or writes is in use all the time."""
-        size = _round(self.n * prod(buffer.padded), 16) + 16
+        size = _round(buffer.floats, ALIGN) + ALIGN
         if buffer.external or not self.share_memory:
             return Block(size, 0, stages)
         return Block(size, min(buffer.stages), max(buffer.stages))
 
-    def assign_gradients(self) -> list[Op]:
-        """Give every weight-gradient step its rows of partial sums; the ops that add the rows up."""
-        shares = defaultdict(list)
-        for partial in self.partials:
-            for variable in partial.variables:
-                if variable is not None:
-                    shares[variable].append(partial)
-        sums = []
-        for variable, owners in shares.items():
-            target = self.gradient_arrays[variable].reshape(1, -1)
-            rows = sum(owner.rows for owner in owners)
-            array = target if rows == 1 else aligned_zeros((rows, variable.value.size))
-            row = 0
-            for owner in owners:
-                owner.arrays[variable] = array[row: row + owner.rows]
-                row += owner.rows
-            if rows > 1:
-                self.weight_bytes += array.nbytes
-                sums.append(_eltwise.Reduce(array, target[0]))
-        return sums
-
     def finish(self, drafts: Sequence[StageDraft]) -> list[list[Stage]]:
-        """The stages of the engine that each draft becomes."""
+        """The stages of the engine that each draft becomes.
+
+        Weights are packed one stage before they are read, and partial sums added up one stage after they are complete:
+        no thread waits for that.
+        """
         stages = []
-        for draft in drafts:
-            origins = {op: step for step in draft.steps for op in step.make()}
-            self.origins.update(origins)
-            ops = list(origins)
-            if draft.pipelined:
-                stages.append([Stage(ops, self.n, draft.group, draft.chunk)])
-            else:
-                stages.append([Stage([op], op.items, -(-op.items // (2 * MAX_GROUPS))) for op in ops])
+        packs, sums = defaultdict(list), defaultdict(list)
+        for weights in weights_of(drafts):
+            packs[max(0, min(weights.stages) - 1)].append(weights.pack())
+        for rows in self.gradient_rows.values():
+            if rows.count > 1:
+                target = self.gradient_arrays[rows.variable].reshape(-1)
+                sums[max(rows.stages)].append(_eltwise.Reduce(rows.array, target))
+        for index, draft in enumerate(drafts):
+            first, last = index == 0, index == len(drafts) - 1
+            stages.append([*stages_of(packs[index], first), *self.engine_stages(draft), *stages_of(sums[index], last)])
         return stages
+
+    def engine_stages(self, draft: StageDraft) -> list[Stage]:
+        origins = {op: step for step in draft.steps for op in step.make()}
+        self.origins.update(origins)
+        ops = list(origins)
+        if draft.pipelined:
+            return [Stage(ops, self.n, *draft.cut)]
+        return [Stage([op], op.items, -(-op.items // (2 * MAX_GROUPS))) for op in ops]
 
 
 def _round(size: int, to: int) -> int:

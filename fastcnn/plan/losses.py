@@ -9,7 +9,8 @@ import numpy as np
 
 from fastcnn.kernels import _loss
 from fastcnn.losses import SparseCategoricalCrossentropy
-from fastcnn.plan.builder import Buffer, Builder
+from fastcnn.plan.buffers import Buffer
+from fastcnn.plan.builder import Builder
 from fastcnn.plan.operations import Activation, Operation, Softmax, Value
 from fastcnn.utils import compiled_kernel
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastcnn.graph import Graph
+from fastcnn.graph import Graph, SymbolicTensor
 from fastcnn.plan.normalization import Fold, MovingNorm, can_fold
 from fastcnn.plan.operations import Activation, MaxPool, Operation, Python, Value
 
@@ -30,15 +30,17 @@ class Lowering:
         return self.add(Python(inputs, shape, layer, layer.variables))
 
 
-def lower(graph: Graph, training: bool) -> tuple[list[Operation], list[Value], list[Value]]:
-    """(operations in order, values of the graph's inputs, values of its outputs), fused."""
+def lower(graph: Graph, training: bool) -> tuple[list[Operation], dict[SymbolicTensor, Value]]:
+    """(operations in order, fused; the value of each tensor of the graph).
+
+    Of a tensor that an operation computes on the way to another, as a convolution does before its ReLU, there is no
+    value in memory, but it still has its producer.
+    """
     lowering = Lowering(training)
     values = {tensor: Value(tensor.sample_shape) for tensor in graph.inputs}
-    inputs = list(values.values())
     for node in graph.nodes:
         values[node.outputs[0]] = node.layer.lower(lowering, *(values[tensor] for tensor in node.inputs))
-    outputs = [values[tensor] for tensor in graph.outputs]
-    return fuse(lowering.ops, outputs), inputs, outputs
+    return fuse(lowering.ops, [values[tensor] for tensor in graph.outputs]), values
 
 
 def fuse(ops: Sequence[Operation], outputs: Sequence[Value]) -> list[Operation]:

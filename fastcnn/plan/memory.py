@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import insort
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Block(NamedTuple):
@@ -30,6 +32,24 @@ def place(blocks: Sequence[Block]) -> tuple[list[int], int]:
                     break
                 at = max(at, offset + other.size)
         offsets[index] = at
-        placed.append((at, block))
-        placed.sort(key=lambda entry: entry[0])
+        insort(placed, (at, block))
     return offsets, max((at + block.size for at, block in placed), default=0)
+
+
+class Layout:
+    """Where things lie in one array; only those of the same `kind` share their place."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[Any, dict[Any, Block]] = defaultdict(dict)
+        self.offsets: dict[Any, int] = {}
+        self.size = 0
+
+    def add(self, thing: Any, block: Block, kind: Any = None) -> None:
+        self.blocks[kind][thing] = block
+
+    def place(self) -> None:
+        """Give each thing its offset."""
+        for blocks in self.blocks.values():
+            offsets, size = place(list(blocks.values()))
+            self.offsets.update((thing, self.size + offset) for thing, offset in zip(blocks, offsets, strict=True))
+            self.size += size

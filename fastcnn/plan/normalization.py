@@ -76,9 +76,16 @@ class Normalization(Clamped):
 
     def normalize(self, b, mean: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> None:
         """The step that writes y from per-channel arrays that are filled before it runs."""
-        x, y = b.buffer(self.x), b.buffer(self.y)
         self.map = _norm.Channels(mean, scale, shift, self.clamp)
+        self.apply(b)
+
+    def apply(self, b) -> None:
+        x, y = b.buffer(self.x), b.buffer(self.y)
         self.step(b, "forward", lambda: [_norm.Normalize(x.tensor, y.tensor, self.map)], [x], [y])
+
+    def recompute(self, b):
+        """With the statistics of the first time."""
+        self.apply(b)
 
     def input_grad(self, b, offset: np.ndarray, slope: np.ndarray) -> None:
         dy, x = b.grad(self.y), b.buffer(self.x)
@@ -116,7 +123,7 @@ class BatchNorm(Normalization):
             dgamma, dbeta = gradients()
             return [_norm.BatchNormGrad(sums(), self.scale, self.inverse, dgamma, dbeta, offset, slope)]
 
-        self.step(b, "weight gradient", make, [], [], pipelined=False)
+        self.step(b, "weight gradient", make, [], [], pipelined=False, partial=gradients)
         if b.wants_gradient(self.x):
             self.input_grad(b, offset, slope)
 
@@ -191,6 +198,9 @@ class Standardize(ConstantNorm):
 
 class SampleNorm(Normalization):
     """Base: statistics of each image on its own, so that forward and backward are one step each."""
+
+    def recompute(self, b):
+        self.forward(b)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         return self.parameter(self.gamma, 1.0), self.parameter(self.beta, 0.0)

@@ -83,6 +83,10 @@ class Operation:
     def backward(self, b: Builder) -> None:
         raise NotImplementedError
 
+    def recompute(self, b: Builder) -> None:
+        """Forward once more, from the same inputs, to memory of its own; the same numbers, and no other effects."""
+        self.forward(b)
+
     def step(self, b: Builder, direction: str, make, reads, writes, **options) -> None:
         b.step(f"{self.layer.name if self.layer else self.name} {direction}", make, reads, writes,
                layer=self.layer, **options)
@@ -191,36 +195,35 @@ class Conv(Clamped):
             return
         x, y = b.buffer(self.x), b.buffer(self.y)
         by_channels = self.is_dense or (not self.pool and passes.is_dense_like(conv))
-        weights = b.weights(self.kernel, self.kernel_shape, self,
+        weights = b.weights(self.kernel, self.kernel_shape,
                             lambda w, packed: passes.forward_weights(conv, w, packed), pack=not by_channels)
-        writes, options = self.pool_options(b)
-        if by_channels:
-            options["by_channels"] = True
+        arg, options = self.pool_args(b), {"by_channels": True} if by_channels else {}
+        self.step(b, "forward", lambda: [passes.forward(
+            conv, x.tensor, weights(), y.tensor, b.value(self.bias), self.algorithm, **self.pool_words(arg),
+            **options)], [x, weights], [y, arg], pipelined=not by_channels, weight_bytes=self.weight_bytes)
 
-        def make():
-            return [passes.forward(conv, x.tensor, weights(), y.tensor, b.value(self.bias), self.algorithm, **options)]
+    def pool_args(self, b):
+        """What the forward pass writes beside y for the backward pass of a pooling."""
+        return b.args(self, self.y.shape) if self.pool and b.training else None
 
-        self.step(b, "forward", make, [x], [y, *writes], pipelined=not by_channels, weight_bytes=self.weight_bytes)
-
-    def pool_options(self, b):
-        """What else the forward pass writes, and the words that tell it of the clamp and the pooling."""
+    def pool_words(self, arg):
+        """What tells the forward pass of the clamp and the pooling."""
         if not self.pool:
-            return [], {"clamp": CLAMPS[self.activation]}
-        arg = b.args(self, self.y.shape) if b.training else None
-        return [arg] if arg else [], {"pool": (self.pool.kh, self.pool.kw), "arg": arg.array if arg else None,
-                                      "pool_relu": self.activation == "relu"}
+            return {"clamp": CLAMPS[self.activation]}
+        return {"pool": (self.pool.kh, self.pool.kw), "arg": arg.array if arg else None,
+                "pool_relu": self.activation == "relu"}
 
     def winograd_forward(self, b, conv, m):
         x, y = b.buffer(self.x), b.buffer(self.y)
         weights, options = self.winograd_weights(b, conv, m, winograd.forward_weights)
-        writes, words = self.pool_options(b)
+        arg = self.pool_args(b)
         self.step(b, "forward", lambda: [winograd.forward(
-            conv, m, x.tensor, weights(), y.tensor, b.value(self.bias), by_blocks=not options["pipelined"], **words)],
-                  [x], [y, *writes], **options)
+            conv, m, x.tensor, weights(), y.tensor, b.value(self.bias), by_blocks=not options["pipelined"],
+            **self.pool_words(arg))], [x, weights], [y, arg], **options)
 
     def winograd_weights(self, b, conv, m, make):
         """The weights, and how the step that reads them is run: large ones are a stage of their own."""
-        weights = b.weights(self.kernel, self.kernel_shape, self, lambda w, packed: make(m, w, packed),
+        weights = b.weights(self.kernel, self.kernel_shape, lambda w, packed: make(m, w, packed),
                             winograd.stores_weights(conv, m), PackWinograd)
         weight_bytes = winograd.transformed_bytes(conv, m)
         return weights, {"pipelined": weight_bytes <= passes.LARGE_WEIGHTS, "weight_bytes": weight_bytes}
@@ -265,7 +268,7 @@ class Conv(Clamped):
                                        self.algorithm, by_channels=by_channels)]
 
         self.step(b, "weight gradient", make, [x, dz], [], pipelined=not by_channels, deferred=by_channels,
-                  partial=None if by_channels else parts)
+                  partial=parts)
 
     def winograd_weight_grad(self, b, conv, m, dz):
         x, parts = b.buffer(self.x), b.partial_gradients(self.kernel, self.bias)
@@ -277,7 +280,7 @@ class Conv(Clamped):
                                          by_channels=by_channels)]
 
         self.step(b, "weight gradient", make, [x, dz], [], pipelined=not by_channels, deferred=by_channels,
-                  partial=None if by_channels else parts)
+                  partial=parts)
 
     def input_grad(self, b, conv, dz):
         m = winograd_tile(conv, INPUT_GRAD, self.algorithm)
@@ -286,19 +289,19 @@ class Conv(Clamped):
             return
         with b.gradient_of(self.x) as dx:
             for phase in passes.phases(conv):
-                weights = b.weights(self.kernel, self.kernel_shape, self,
+                weights = b.weights(self.kernel, self.kernel_shape,
                                     lambda w, packed, p=phase: passes.input_grad_weights(conv, p, w, packed),
                                     pack=not self.is_dense)
                 self.step(b, "input gradient", lambda p=phase, w=weights: [
                     passes.input_grad(conv, p, dz.tensor, w(), dx.tensor, self.algorithm, **self.dense_options)],
-                    [dz], [dx], pipelined=not self.is_dense, weight_bytes=self.weight_bytes)
+                    [dz, weights], [dx], pipelined=not self.is_dense, weight_bytes=self.weight_bytes)
 
     def winograd_input_grad(self, b, conv, m, dz):
         weights, options = self.winograd_weights(b, conv, m, winograd.input_grad_weights)
         with b.gradient_of(self.x) as dx:
             self.step(b, "input gradient", lambda: [winograd.input_grad(
                 conv, m, dz.tensor, weights(), dx.tensor, by_blocks=not options["pipelined"])],
-                      [dz], [dx], **options)
+                      [dz, weights], [dx], **options)
 
     @property
     def dense_options(self):
@@ -393,7 +396,7 @@ class MaxPool(Operation):
         x, y = b.buffer(self.x), b.buffer(self.y)
         arg = b.args(self, self.y.shape, wide=self.window.kh * self.window.kw > 255) if b.training else None
         self.step(b, "forward", lambda: [_pool.MaxPool(x.tensor, y.tensor, *self.sizes, arg.array if arg else None,
-                                                       minimum=self.minimum)], [x], [y] + ([arg] if arg else []))
+                                                       minimum=self.minimum)], [x], [y, arg])
 
     def backward(self, b):
         dy, arg = b.grad(self.y), b.args(self, self.y.shape)
@@ -435,7 +438,7 @@ class GlobalPool(Operation):
             return
         arg = b.args(self, self.y.hwc, wide=True) if b.training else None
         self.step(b, "forward", lambda: [_pool.GlobalMaxPool(x.tensor, y.tensor, arg.array if arg else None)],
-                  [x], [y] + ([arg] if arg else []))
+                  [x], [y, arg])
 
     def backward(self, b):
         dy = b.grad(self.y)
@@ -590,6 +593,9 @@ class Python(Operation):
             y.fill(result, f"{self.layer.name}: forward")
 
         b.python_step(f"{self.layer.name} forward", call, inputs, [y], self.layer)
+
+    def recompute(self, b):
+        """Nothing: the layer may have a state, and what it reads and writes is kept."""
 
     def backward(self, b):
         dy = b.grad(self.y)

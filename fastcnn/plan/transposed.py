@@ -31,11 +31,11 @@ class ConvTranspose(Clamped):
     def forward(self, b):
         conv, x, y = self.sizes(b.n), b.buffer(self.x), b.buffer(self.y)
         for phase in passes.phases(conv):
-            weights = b.weights(self.kernel, conv.w_shape, self,
+            weights = b.weights(self.kernel, conv.w_shape,
                                 lambda w, packed, p=phase: passes.input_grad_weights(conv, p, w, packed), pack=True)
             self.step(b, "forward", lambda p=phase, w=weights: [
                 passes.input_grad(conv, p, x.tensor, w(), y.tensor, "direct", b.value(self.bias),
-                                  clamp=CLAMPS[self.activation])], [x], [y], weight_bytes=self.weight_bytes)
+                                  clamp=CLAMPS[self.activation])], [x, weights], [y], weight_bytes=self.weight_bytes)
 
     def backward(self, b):
         conv, dz = self.sizes(b.n), self.unclamped_gradient(b)
@@ -60,18 +60,18 @@ class ConvTranspose(Clamped):
                                        by_channels=by_channels)]
 
         self.step(b, "weight gradient", make, [x, dz], [], pipelined=not by_channels, deferred=by_channels,
-                  partial=None if by_channels else parts)
+                  partial=parts)
 
     def bias_grad(self, b, dz):
         parts = b.partial_gradients(None, self.bias)
         self.step(b, "bias gradient", lambda: [_eltwise.BiasGrad(dz.tensor, parts()[1])], [dz], [], partial=parts)
 
     def input_grad(self, b, conv, dz):
-        weights = b.weights(self.kernel, conv.w_shape, self,
+        weights = b.weights(self.kernel, conv.w_shape,
                             lambda w, packed: passes.forward_weights(conv, w, packed), pack=True)
         with b.gradient_of(self.x) as dx:
             self.step(b, "input gradient", lambda: [
-                passes.forward(conv, dz.tensor, weights(), dx.tensor, None, "direct")], [dz], [dx],
+                passes.forward(conv, dz.tensor, weights(), dx.tensor, None, "direct")], [dz, weights], [dx],
                       weight_bytes=self.weight_bytes)
 
     @property

@@ -17,7 +17,8 @@ from fastcnn.kernels.conv3d import Fold
 from fastcnn.plan.operations import CLAMPS, NO_HALO, Clamped, Operation, forward_halo, input_grad_halo
 
 if TYPE_CHECKING:
-    from fastcnn.plan.builder import Buffer, Builder
+    from fastcnn.plan.buffers import Buffer
+    from fastcnn.plan.builder import Builder
 
 
 def slices(buffer: Buffer, fold: Fold) -> list[Tensor]:
@@ -65,11 +66,11 @@ class Conv3D(Clamped):
     def forward(self, b):
         conv, y = self.sizes(b.n), b.buffer(self.y)
         x = self.folded_x = self.fold(b, b.buffer(self.x), self.x_fold, "fold")
-        weights = b.weights(self.kernel, conv.w_shape, self,
+        weights = b.weights(self.kernel, conv.w_shape,
                             lambda w, packed: passes.forward_weights(conv, w, packed), pack=True)
         self.step(b, "forward", lambda: [
             passes.forward(conv, x.tensor, self.x_fold.pitch, weights(), y.tensor, b.value(self.bias), self.algorithm,
-                           clamp=CLAMPS[self.activation])], [x], [y], weight_bytes=self.weight_bytes)
+                           clamp=CLAMPS[self.activation])], [x, weights], [y], weight_bytes=self.weight_bytes)
 
     def fold(self, b: Builder, buffer: Buffer, fold: Fold, what: str) -> Buffer:
         """`buffer`, or a copy of it with zeros between the slices."""
@@ -124,11 +125,11 @@ class Conv3D(Clamped):
     def input_grad(self, b, conv, dz, fold: Fold):
         with b.gradient_of(self.x) as dx:
             for phase in passes.phases3d(conv):
-                weights = b.weights(self.kernel, conv.w_shape, self,
+                weights = b.weights(self.kernel, conv.w_shape,
                                     lambda w, packed, p=phase: passes.input_grad_weights(conv, p, w, packed), pack=True)
                 self.step(b, "input gradient", lambda p=phase, w=weights: [
                     passes.input_grad(conv, p, dz.tensor, fold.pitch, w(), dx.tensor, self.algorithm)],
-                    [dz], [dx], weight_bytes=self.weight_bytes)
+                    [dz, weights], [dx], weight_bytes=self.weight_bytes)
 
 
 class SlicePool(Operation):
@@ -148,28 +149,33 @@ class SlicePool(Operation):
         return (x, Fold.dense(depth, self.window.ih)), (y, Fold.dense(depth, self.window.oh))
 
     def args(self, b):
-        """Taps of the maxima, an array (n, oh, ow, c) for each slice."""
+        """Taps of the maxima."""
+        return b.args(self, self.y.shape, wide=prod(self.window.kernel) > 255)
+
+    def taps(self, arg, i: int):
+        """Those of the i-th slice, an array (n, oh, ow, c)."""
         depth, oh, ow, c = self.y.shape
-        arg = b.args(self, self.y.shape, wide=prod(self.window.kernel) > 255)
-        return arg, arg.array.reshape(depth, b.n, oh, ow, c)
+        return arg.array.reshape(depth, -1, oh, ow, c)[i]
 
     def forward(self, b):
-        x, y, depth = b.buffer(self.x), b.buffer(self.y), self.y.shape[0]
-        arg, taps = self.args(b) if self.maximum and b.training else (None, [None] * depth)
+        x, y = b.buffer(self.x), b.buffer(self.y)
+        arg = self.args(b) if self.maximum and b.training else None
 
         def pool(i, x, y):
-            return _pool.MaxPool(x, y, *self.sizes, taps[i]) if self.maximum else _pool.AvgPool(x, y, *self.sizes)
+            if not self.maximum:
+                return _pool.AvgPool(x, y, *self.sizes)
+            return _pool.MaxPool(x, y, *self.sizes, self.taps(arg, i) if arg else None)
 
-        self.step(b, "forward", slice_by_slice(pool, *self.volumes(x, y)), [x], [y] + ([arg] if arg else []))
+        self.step(b, "forward", slice_by_slice(pool, *self.volumes(x, y)), [x], [y, arg])
 
     def backward(self, b):
         dy = b.grad(self.y)
-        arg, taps = self.args(b) if self.maximum else (None, None)
+        arg = self.args(b) if self.maximum else None
 
         def grad(i, dx, dy):
-            return (_pool.MaxPoolGrad(dy, dx, taps[i], *self.sizes) if self.maximum
+            return (_pool.MaxPoolGrad(dy, dx, self.taps(arg, i), *self.sizes) if self.maximum
                     else _pool.AvgPoolGrad(dy, dx, *self.sizes))
 
         with b.gradient_of(self.x) as dx:
             self.step(b, "backward", slice_by_slice(grad, *self.volumes(dx, dy)),
-                      [dy] + ([arg] if arg else []), [dx])
+                      [dy, arg], [dx])
