@@ -33,9 +33,9 @@ from fastcnn.plan.operations import NO_HALO, Operation, Value, merge_halos
 
 # A chunk of images and what a stage does to it should stay in a core's L2 (1 to 2 MB today).
 CHUNK_BYTES = 768 << 10
-# Groups of images: work for that many threads; as many partial gradients as fit this memory.
+# Groups of images: work for that many threads; half or a quarter as many where partial gradients outgrow this memory.
 MAX_GROUPS = 16
-PARTIAL_BYTES = 4 << 20
+PARTIAL_BYTES = 5 << 20
 
 
 class Buffer:
@@ -199,6 +199,18 @@ class Builder:
             self.buffers[value] = self.new_buffer(value.hwc, value.halo)
         return self.buffers[value]
 
+    def saved(self, value: Value) -> Buffer:
+        """Where the one consumer of a value finds it in its backward pass.
+
+        If the producer can, it computes the value anew: then neither pass needs it outside a chunk in the cache.
+        """
+        again = getattr(value.producer, "recompute", None)
+        if again is None or len(value.consumers) > 1 or self.buffer(value).root.external:
+            return self.buffer(value)
+        buffer = self.scratch(value.shape, value.halo)
+        again(self, buffer)
+        return buffer
+
     def scratch(self, shape, halo=NO_HALO) -> Buffer:
         return self.new_buffer(Value(shape).hwc, halo)
 
@@ -359,7 +371,9 @@ class Builder:
         touched = {buffer.root for step in draft.steps for buffer in step.buffers}
         image_bytes = sum(buffer.image_bytes for buffer in touched)
         partial = sum(step.partial.bytes for step in draft.steps if step.partial)
-        groups = min(self.n, MAX_GROUPS, max(1, PARTIAL_BYTES // partial) if partial else MAX_GROUPS)
+        groups = MAX_GROUPS
+        while groups > 1 and groups * partial > PARTIAL_BYTES:
+            groups //= 2  # three or seven would leave two threads unequal shares
         draft.group = -(-self.n // groups)
         chunks = -(-draft.group // max(1, CHUNK_BYTES // max(1, image_bytes)))
         draft.chunk = -(-draft.group // chunks)  # of nearly equal size: some steps have a price for each

@@ -83,11 +83,22 @@ class Normalization(Operation):
         """The values of gamma or beta; an array of `default` if there is none."""
         return np.full(self.channels, default, np.float32) if variable is None else variable.value
 
+
+class ChannelNorm(Normalization):
+    """Base: mean, scale and shift of each channel are known before the first image is normalised."""
+
     def normalize(self, b, mean: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> None:
         """The step that writes y from per-channel arrays that are filled before it runs."""
-        x, y = b.buffer(self.x), b.buffer(self.y)
         self.map = _norm.Channels(mean, scale, shift, self.clamp)
-        self.step(b, "forward", lambda: [_norm.Normalize(x.tensor, y.tensor, self.map)], [x], [y])
+        self.write(b, "forward", b.buffer(self.y))
+
+    def recompute(self, b, y) -> None:
+        """The step that writes y once more in the backward pass, which reads x anyway."""
+        self.write(b, "forward again", y)
+
+    def write(self, b, direction: str, y) -> None:
+        x = b.buffer(self.x)
+        self.step(b, direction, lambda: [_norm.Normalize(x.tensor, y.tensor, self.map)], [x], [y])
 
     def input_grad(self, b, offset: np.ndarray, slope: np.ndarray) -> None:
         dy, x = b.grad(self.y), b.buffer(self.x)
@@ -96,7 +107,7 @@ class Normalization(Operation):
                                                                     slope)], [dy, x], [dx])
 
 
-class BatchNorm(Normalization):
+class BatchNorm(ChannelNorm):
     """Batch normalisation in training: statistics of the batch, which the moving ones follow."""
 
     name = "batch_norm"
@@ -130,7 +141,7 @@ class BatchNorm(Normalization):
             self.input_grad(b, offset, slope)
 
 
-class ConstantNorm(Normalization):
+class ConstantNorm(ChannelNorm):
     """Base: statistics that are constants of a pass."""
 
     def backward(self, b):

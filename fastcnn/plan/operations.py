@@ -219,8 +219,8 @@ class Conv(Operation):
         if m:
             self.winograd_weight_grad(b, conv, m, dz)
             return
-        x = b.buffer(self.x)
         by_channels = conv.groups == 1 and (self.is_dense or self.weight_bytes > passes.LARGE_WEIGHTS)
+        x = b.buffer(self.x) if by_channels else b.saved(self.x)
         parts = b.partial_gradients(self.kernel, self.bias)
 
         def make():
@@ -232,8 +232,9 @@ class Conv(Operation):
                   partial=None if by_channels else parts)
 
     def winograd_weight_grad(self, b, conv, m, dz):
-        x, parts = b.buffer(self.x), b.partial_gradients(self.kernel, self.bias)
+        parts = b.partial_gradients(self.kernel, self.bias)
         by_channels = sums_by_channels(conv, m)
+        x = b.buffer(self.x) if by_channels else b.saved(self.x)
 
         def make():
             dw, db = parts()
@@ -329,7 +330,7 @@ class DepthwiseConv(Operation):
             x.tensor, self.weights, b.value(self.bias), y.tensor, *self.sizes, *CLAMPS[self.activation])], [x], [y])
 
     def backward(self, b):
-        dy, x, y = b.grad(self.y), b.buffer(self.x), b.buffer(self.y)
+        dy, y = b.grad(self.y), b.buffer(self.y)
         if self.activation != "linear":
             dz = b.scratch(self.y.shape)
             self.step(b, "mask", lambda: [_eltwise.ActivationGrad(
@@ -338,7 +339,7 @@ class DepthwiseConv(Operation):
         else:
             dz = dy
         if any(v.trainable for v in self.variables):
-            parts = b.partial_gradients(self.kernel, self.bias)
+            x, parts = b.saved(self.x), b.partial_gradients(self.kernel, self.bias)
 
             def make():
                 dw, db = parts()
