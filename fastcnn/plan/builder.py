@@ -384,11 +384,10 @@ class Builder:
     def assign_memory(self, drafts: Sequence[StageDraft]) -> tuple[int, int]:
         """Place every buffer; (bytes of the batch's memory, bytes of each thread's local memory)."""
         roots = [b for b in self.all_buffers if b.root is b and (b.stages or b.external)]
-        local_bytes, groups = 0, defaultdict(list)
+        local, groups = [], defaultdict(list)
         for buffer in roots:
             if len(buffer.stages) == 1 and not buffer.external and drafts[next(iter(buffer.stages))].pipelined:
-                buffer.local_offset = local_bytes
-                local_bytes += _round(drafts[next(iter(buffer.stages))].chunk * buffer.image_bytes, 64)
+                local.append(buffer)
             else:
                 # Nobody writes the zeros of a halo, so it shares memory only with halos in the same places.
                 groups[(buffer.padded, buffer.halo) if buffer.has_halo else None].append(buffer)
@@ -404,7 +403,7 @@ class Builder:
             size = self.n * prod(buffer.padded)
             full = arena[offset: offset + size].reshape(self.n, *buffer.padded)
             buffer.array = full[:, top:top + h, left:left + w]
-        return arena.nbytes, local_bytes
+        return arena.nbytes, assign_local(local, drafts)
 
     def block(self, buffer: Buffer, stages: int) -> Block:
         """What a buffer needs, in floats, and when; what the user reads or writes is in use all the time."""
@@ -446,6 +445,25 @@ class Builder:
             else:
                 stages.append([Stage([op], op.items, -(-op.items // (2 * MAX_GROUPS))) for op in ops])
         return stages
+
+
+def assign_local(buffers: Sequence[Buffer], drafts: Sequence[StageDraft]) -> int:
+    """Place the local buffers of all stages; the bytes that a thread needs.
+
+    Those with a halo have memory of their own, as nobody writes its zeros. The others of all stages share the rest, so
+    that it stays in the cache.
+    """
+    common, ends = 0, defaultdict(int)
+    for buffer in sorted(buffers, key=lambda buffer: not buffer.has_halo):
+        (stage,) = buffer.stages
+        size = _round(drafts[stage].chunk * buffer.image_bytes, 64)
+        if buffer.has_halo:
+            buffer.local_offset = common
+            common += size
+        else:
+            buffer.local_offset = common + ends[stage]
+            ends[stage] += size
+    return common + max(ends.values(), default=0)
 
 
 def _round(size: int, to: int) -> int:
