@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastcnn.kernels import _norm
+from fastcnn.kernels import _batch_norm, _norm, _sample_norm
 from fastcnn.plan.operations import CLAMPS, Conv, DepthwiseConv, Operation, Value, take_over
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class PartialSums:
     """float64 sums of a step, one row per group of images; the builder sets how many rows."""
 
     def __init__(self, channels: int):
-        self.width = _norm.sums_width(channels)
+        self.width = _batch_norm.sums_width(channels)
         self.rows = 1
         self._array: np.ndarray | None = None
 
@@ -119,8 +119,8 @@ class BatchNorm(ChannelNorm):
     def forward(self, b):
         x, c, sums = b.buffer(self.x), self.channels, PartialSums(self.channels)
         mean, self.scale, self.inverse = np.zeros(c, np.float32), np.zeros(c, np.float32), np.zeros(c)
-        self.step(b, "forward", lambda: [_norm.Moments(x.tensor, sums())], [x], [], partial=sums)
-        self.step(b, "forward", lambda: [_norm.BatchStatistics(
+        self.step(b, "forward", lambda: [_batch_norm.Moments(x.tensor, sums())], [x], [], partial=sums)
+        self.step(b, "forward", lambda: [_batch_norm.BatchStatistics(
             sums(), b.value(self.gamma), self.epsilon, mean, self.scale, self.inverse,
             tuple(v.value for v in self.moving), self.momentum)], [], [], pipelined=False)
         self.normalize(b, mean, self.scale, self.parameter(self.beta, 0.0))
@@ -129,12 +129,12 @@ class BatchNorm(ChannelNorm):
         dy, x, c, sums = b.grad(self.y), b.buffer(self.x), self.channels, PartialSums(self.channels)
         offset, slope = np.zeros(c, np.float32), np.zeros(c, np.float32)
         gradients = b.partial_gradients(self.gamma, self.beta)
-        self.step(b, "weight gradient", lambda: [_norm.GradSums(dy.tensor, x.tensor, sums(), self.map)], [dy, x], [],
-                  partial=sums)
+        self.step(b, "weight gradient", lambda: [_batch_norm.GradSums(dy.tensor, x.tensor, sums(), self.map)],
+                  [dy, x], [], partial=sums)
 
         def make():
             dgamma, dbeta = gradients()
-            return [_norm.BatchNormGrad(sums(), self.scale, self.inverse, dgamma, dbeta, offset, slope)]
+            return [_batch_norm.BatchNormGrad(sums(), self.scale, self.inverse, dgamma, dbeta, offset, slope)]
 
         self.step(b, "weight gradient", make, [], [], pipelined=False)
         if b.wants_gradient(self.x):
@@ -241,10 +241,10 @@ class LayerNorm(SampleNorm):
         return False
 
     def driver(self, x, y):
-        return _norm.LayerNorm(x, y, *self.arrays(), self.epsilon)
+        return _sample_norm.LayerNorm(x, y, *self.arrays(), self.epsilon)
 
     def grad_driver(self, dy, x, dx, dgamma, dbeta):
-        return _norm.LayerNormGrad(dy, x, dx, dgamma, dbeta, self.arrays()[0], self.epsilon)
+        return _sample_norm.LayerNormGrad(dy, x, dx, dgamma, dbeta, self.arrays()[0], self.epsilon)
 
 
 class GroupNorm(SampleNorm):
@@ -257,7 +257,8 @@ class GroupNorm(SampleNorm):
         self.groups = groups
 
     def driver(self, x, y):
-        return _norm.GroupNorm(x, y, self.groups, *self.arrays(), self.epsilon, self.clamp)
+        return _sample_norm.GroupNorm(x, y, self.groups, *self.arrays(), self.epsilon, self.clamp)
 
     def grad_driver(self, dy, x, dx, dgamma, dbeta):
-        return _norm.GroupNormGrad(dy, x, dx, dgamma, dbeta, self.groups, *self.arrays(), self.epsilon, self.clamp)
+        return _sample_norm.GroupNormGrad(dy, x, dx, dgamma, dbeta, self.groups, *self.arrays(), self.epsilon,
+                                          self.clamp)
