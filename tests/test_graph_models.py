@@ -12,7 +12,7 @@ import fastcnn as fc
 from fastcnn import data, losses, optimizers
 from fastcnn import layers as L  # noqa: N812
 from fastcnn.plan import memory
-from fastcnn.plan.builder import Builder
+from fastcnn.plan.builder import Buffer, Builder, assign_local
 from fastcnn.plan.plan import Plan
 from tests.check import assert_same
 from tests.float64_graph import assert_numerical_gradients
@@ -520,6 +520,24 @@ def test_places_of_blocks(rng):
         peak = max(sum(b.size for b in blocks if b.first <= t <= b.last) for t in range(30))
         assert peak <= total <= 2 * peak
     assert memory.place([]) == ([], 0)
+
+
+def test_places_of_local_buffers(rng):
+    """Only buffers without a halo share memory, and only with those of other stages."""
+    drafts = [SimpleNamespace(chunk=int(chunk)) for chunk in rng.integers(1, 9, 5)]
+    buffers = [Buffer(9, rng.integers(1, 7, 3).tolist(), rng.choice([0, 1]) * np.array([[1, 0], [2, 1]]))
+               for _ in range(40)]
+    for buffer in buffers:
+        buffer.halo = tuple(map(tuple, buffer.halo.tolist()))
+        buffer.stages = {int(rng.integers(len(drafts)))}
+    total = assign_local(buffers, drafts)
+    sizes = [drafts[min(b.stages)].chunk * b.image_bytes for b in buffers]
+    assert max(b.local_offset + size for b, size in zip(buffers, sizes, strict=True)) <= total < sum(sizes)
+    for i, a in enumerate(buffers):
+        assert a.local_offset % 64 == 0
+        for j, b in enumerate(buffers[:i]):
+            apart = a.local_offset + sizes[i] <= b.local_offset or b.local_offset + sizes[j] <= a.local_offset
+            assert apart or not (a.stages == b.stages or a.has_halo or b.has_halo)
 
 
 def unet():
