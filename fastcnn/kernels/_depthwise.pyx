@@ -108,17 +108,19 @@ cdef span reach(const axis_shape *s, Py_ssize_t target, bint gradient) noexcept:
 
 
 cdef bint joins(span *run, const span *one, const axis *a) noexcept:
-    """Whether the target pixel `one` continues the run; if an end of it lacks a tap, the run is marked so."""
-    cdef bint ahead = one.k + a.k_step == run.k  # one's first tap is the one before the run's
-    cdef bint starts = run.count == 1 and not run.before and ahead and one.taps >= run.taps
-    if run.taps == 0 or one.taps == 0 or run.after:
-        return (run.k, run.taps) == (one.k, one.taps) and not run.after
-    if starts and one.taps <= run.taps + 1:
+    """Whether the target pixel `one` continues the run. A pixel that lacks one tap may be an end, which is marked."""
+    if run.after:
+        return False
+    if (run.k, run.taps) == (one.k, one.taps):
+        return True
+    if run.taps == 0 or one.taps == 0:
+        return False
+    if run.count == 1 and one.k + a.k_step == run.k and 0 <= one.taps - run.taps <= 1:  # one has a tap before those
         run.before, run.after = 1, one.taps == run.taps
         run.k, run.taps, run.source = one.k, run.taps + 1, run.source - a.tap_step
         return True
     run.after = one.k == run.k and one.taps == run.taps - 1
-    return run.after or (run.k, run.taps) == (one.k, one.taps)
+    return run.after
 
 
 cdef object link(axis *a, const axis_shape *s, bint gradient, Py_ssize_t longest, bint ends=False):
