@@ -76,6 +76,14 @@ BORDERS = [
     Case((4, 4), 3, kernel=(2, 2), strides=(3, 3), pads=((4, 3), (3, 4))),  # windows that see only padding
     Case((5, 4), 5, images=0),
 ]
+# Rows whose first and last pixels lack taps, alone, both at once, and beside every length of tile.
+ENDS = [
+    *(Case((2, w), 17, images=2) for w in (1, 2, 3, 5, 8, 9, 11, 16, 17, 18)),
+    *(Case((3, w), 5, strides=(2, 2), images=2) for w in (2, 3, 4, 7, 16, 17)),
+    *(Case((2, w), 9, kernel=(3, 5), pads=((1, 1), (2, 2)), images=2) for w in (1, 2, 3, 4, 9, 12)),
+    *(Case((2, w), 4, pads=((1, 1), (2, 2)), dilation=(1, 2), images=2) for w in (2, 3, 9)),
+    *(Case((2, w), 3, kernel=(2, 2), pads=((1, 0), (0, 1)), images=2) for w in (1, 4)),
+]
 MULTIPLIERS = [
     Case((5, 7), c, multiplier=m, strides=s, pads=((1, 0), (0, 1)), dilation=d)
     for c, m, s, d in [
@@ -112,7 +120,7 @@ def random_cases(count):
             yield case
 
 
-CASES = [*CHANNELS, *SIZES, *BORDERS, *MULTIPLIERS, *LARGE, *random_cases(24)]
+CASES = [*CHANNELS, *SIZES, *BORDERS, *ENDS, *MULTIPLIERS, *LARGE, *random_cases(24)]
 
 
 @pytest.fixture(params=_cpu.isas(), autouse=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastcnn import reference
-from fastcnn.kernels import _norm
+from fastcnn.kernels import _batch_norm, _norm, _sample_norm
 from fastcnn.kernels._executor import Program, Stage, run_op
 from fastcnn.kernels._op import Tensor
 from tests.check import EPS32, Framed, assert_close, assert_same, guarded, small_ints
@@ -33,7 +33,7 @@ each_clamp = pytest.mark.parametrize("clamp", CLAMPS, ids=["linear", "relu", "re
 def sums_of(make, n, channels, group=2, chunk=1):
     """The rows that an op fills when it runs over groups of images, in chunks."""
     groups = -(-n // group)
-    parts, check = guarded((groups, _norm.sums_width(channels)), dtype=np.float64)
+    parts, check = guarded((groups, _batch_norm.sums_width(channels)), dtype=np.float64)
     Program([Stage([make(parts)], n, group, chunk)]).run()
     check()
     return parts
@@ -42,9 +42,9 @@ def sums_of(make, n, channels, group=2, chunk=1):
 def statistics(x, halo=HALOS[0], gamma=None, moving=None, momentum=0.0, **cut):
     """(mean, scale, inverse) of a batch."""
     c = x.shape[3]
-    parts = sums_of(lambda parts: _norm.Moments(Framed(x.shape, x, halo).tensor, parts), len(x), c, **cut)
+    parts = sums_of(lambda parts: _batch_norm.Moments(Framed(x.shape, x, halo).tensor, parts), len(x), c, **cut)
     arrays = (*(np.full(c, np.nan, np.float32) for _ in range(2)), np.full(c, np.nan))
-    run_op(_norm.BatchStatistics(parts, gamma, EPSILON, *arrays, moving, momentum))
+    run_op(_batch_norm.BatchStatistics(parts, gamma, EPSILON, *arrays, moving, momentum))
     return arrays
 
 
@@ -80,8 +80,8 @@ def test_moments(shape, halo, isa, rng):
 def test_moments_of_whole_numbers_are_exact(c, isa, rng):
     """With powers of two for all counts no step rounds."""
     x = small_ints(rng, (4, 8, 8, c))
-    parts = sums_of(lambda parts: _norm.Moments(Tensor(x.shape, x), parts), 4, c)
-    padded = (_norm.sums_width(c) - 1) // 2
+    parts = sums_of(lambda parts: _batch_norm.Moments(Tensor(x.shape, x), parts), 4, c)
+    padded = (_batch_norm.sums_width(c) - 1) // 2
     for group, part in enumerate(parts):
         mean, variance = reference.moments(x[2 * group : 2 * group + 2], (0, 1, 2))
         assert_same(part[:c], mean.reshape(-1))
@@ -131,8 +131,8 @@ def test_gradients_of_whole_numbers(shape, halo, clamp, isa, rng):
     mean, scale, _ = arrays
     dz = np.where(passed(x, arrays, clamp), dy, 0).astype(np.float64)
     given = [Framed(shape, a, halo).tensor for a in (dy, x)]
-    parts = sums_of(lambda parts: _norm.GradSums(*given, parts, channels), shape[0], c)
-    total, padded = parts.sum(0), (_norm.sums_width(c) - 1) // 2
+    parts = sums_of(lambda parts: _batch_norm.GradSums(*given, parts, channels), shape[0], c)
+    total, padded = parts.sum(0), (_batch_norm.sums_width(c) - 1) // 2
     assert_same(total[:c], dz.sum((0, 1, 2)))
     assert_same(total[padded : padded + c], (dz * (x - mean)).sum((0, 1, 2)))
     assert total[-1] == x.size // c
@@ -148,14 +148,14 @@ def test_batch_norm_grad(c, rng):
     mean, scale, inverse = statistics(x, gamma=gamma)
     channels = _norm.Channels(mean, scale, np.zeros(c, np.float32))
     given = Tensor(dy.shape, dy), Tensor(x.shape, x)
-    parts = sums_of(lambda parts: _norm.GradSums(*given, parts, channels), 5, c)
+    parts = sums_of(lambda parts: _batch_norm.GradSums(*given, parts, channels), 5, c)
     dgamma, dbeta, offset, slope = np.full((4, c), np.nan, np.float32)
-    run_op(_norm.BatchNormGrad(parts, scale, inverse, dgamma, dbeta, offset, slope))
+    run_op(_batch_norm.BatchNormGrad(parts, scale, inverse, dgamma, dbeta, offset, slope))
     dx = np.full_like(x, np.nan)
     run_op(_norm.InputGrad(*given, Tensor(x.shape, dx), channels, offset, slope))
     for got, want in zip((dx, dgamma, dbeta), reference.batch_norm_grad(dy, x, gamma), strict=True):
         assert_close(got, want, 60)
-    run_op(_norm.BatchNormGrad(parts, scale, inverse, None, None, offset, slope))
+    run_op(_batch_norm.BatchNormGrad(parts, scale, inverse, None, None, offset, slope))
 
 
 def test_the_same_bits_however_a_batch_is_walked(machine, rng):
@@ -165,8 +165,8 @@ def test_the_same_bits_however_a_batch_is_walked(machine, rng):
     given = Tensor(dy.shape, dy), Tensor(x.shape, x)
     seen = {
         (
-            sums_of(lambda parts: _norm.Moments(given[1], parts), 11, 35, 3, chunk).tobytes(),
-            sums_of(lambda parts: _norm.GradSums(*given, parts, channels), 11, 35, 3, chunk).tobytes(),
+            sums_of(lambda parts: _batch_norm.Moments(given[1], parts), 11, 35, 3, chunk).tobytes(),
+            sums_of(lambda parts: _batch_norm.GradSums(*given, parts, channels), 11, 35, 3, chunk).tobytes(),
         )
         for chunk in (1, 2, 3)
     }
@@ -175,8 +175,8 @@ def test_the_same_bits_however_a_batch_is_walked(machine, rng):
 
 def test_rows_of_groups_beyond_the_array_are_left_out(rng):
     x = rng.normal(size=(4, 2, 2, 3)).astype(np.float32)
-    parts, check = guarded((1, _norm.sums_width(3)), dtype=np.float64)
-    Program([Stage([_norm.Moments(Tensor(x.shape, x), parts)], 4, 2)]).run()
+    parts, check = guarded((1, _batch_norm.sums_width(3)), dtype=np.float64)
+    Program([Stage([_batch_norm.Moments(Tensor(x.shape, x), parts)], 4, 2)]).run()
     check()
     np.testing.assert_allclose(parts[0, :3], x[:2].mean((0, 1, 2)), rtol=1e-6, atol=1e-7)
 
@@ -227,13 +227,13 @@ def test_layer_norm(shape, halo, isa, rng):
     dy, gamma, beta = (rng.normal(size=size).astype(np.float32) for size in (shape, c, c))
     y, dx = Framed(shape, halo=halo), Framed(shape, halo=halo)
     given = [Framed(shape, a, halo).tensor for a in (dy, x)]
-    run_op(_norm.LayerNorm(given[1], y.tensor, gamma, beta, EPSILON))
+    run_op(_sample_norm.LayerNorm(given[1], y.tensor, gamma, beta, EPSILON))
     inverse = 1 / np.sqrt(reference.moments(x, (3,))[1] + EPSILON)
     error = 1 + np.abs(x).max() * inverse  # how the input's rounding errors grow
     close(y.result(), reference.layer_norm(x, gamma, beta), c, np.abs(gamma).max() * error)
     groups = -(-shape[0] // 2)
     dgamma, dbeta = np.full((2, groups, c), np.nan, np.float32)
-    op = _norm.LayerNormGrad(*given, dx.tensor, dgamma, dbeta, gamma, EPSILON)
+    op = _sample_norm.LayerNormGrad(*given, dx.tensor, dgamma, dbeta, gamma, EPSILON)
     Program([Stage([op], shape[0], 2, 1)]).run()
     wanted = reference.layer_norm_grad(dy, x, gamma)
     close(dx.result(), wanted[0], c, np.abs(dy * gamma).max() * inverse * error)
@@ -253,13 +253,13 @@ def test_group_norm(shape, groups, halo, clamp, isa, rng):
     dy, gamma, beta = (rng.normal(size=size).astype(np.float32) for size in (shape, c, c))
     y, dx = Framed(shape, halo=halo), Framed(shape, halo=halo)
     given = [Framed(shape, a, halo).tensor for a in (dy, x)]
-    run_op(_norm.GroupNorm(given[1], y.tensor, groups, gamma, beta, EPSILON, clamp))
+    run_op(_sample_norm.GroupNorm(given[1], y.tensor, groups, gamma, beta, EPSILON, clamp))
     z = reference.group_norm(x, gamma, beta, groups)
     variance = reference.moments(x.reshape(*shape[:3], groups, -1), (1, 2, 4))[1].min()
     error = 1 + np.abs(x).max() / np.sqrt(variance + EPSILON)  # how the input's rounding errors grow
     close(y.result(), np.clip(z, *clamp), x[0].size // groups, np.abs(gamma).max() * error)
     parts = np.full((2, -(-shape[0] // 2), c), np.nan, np.float32)
-    op = _norm.GroupNormGrad(*given, dx.tensor, *parts, groups, gamma, beta, EPSILON, clamp)
+    op = _sample_norm.GroupNormGrad(*given, dx.tensor, *parts, groups, gamma, beta, EPSILON, clamp)
     Program([Stage([op], shape[0], 2, 1)]).run()
     dz = np.where((z > clamp[0]) & (z < clamp[1]), dy, 0)
     wanted = reference.group_norm_grad(dz, x, gamma, groups)
@@ -274,8 +274,8 @@ def close(got, want, reduction, scale=None):
 
 
 @pytest.mark.parametrize("make", [
-    lambda dy, x, dx, *parts: _norm.LayerNormGrad(dy, x, dx, *parts, np.ones(6, np.float32), EPSILON),
-    lambda dy, x, dx, *parts: _norm.GroupNormGrad(
+    lambda dy, x, dx, *parts: _sample_norm.LayerNormGrad(dy, x, dx, *parts, np.ones(6, np.float32), EPSILON),
+    lambda dy, x, dx, *parts: _sample_norm.GroupNormGrad(
         dy, x, dx, *parts, 3, np.ones(6, np.float32), np.zeros(6, np.float32), EPSILON),
 ], ids=["layer", "group"])  # fmt: skip
 def test_gradients_that_nobody_asked_for(make, machine, rng):
@@ -305,11 +305,11 @@ def test_nan_comes_through(isa, rng):
     y = np.zeros_like(x)
     run_op(_norm.Normalize(given, Tensor(x.shape, y), _norm.Channels(zero, one, zero, (0.0, 6.0))))
     assert np.array_equal(np.isnan(y), np.isnan(x))
-    run_op(_norm.LayerNorm(given, Tensor(x.shape, y), one, zero, EPSILON))
+    run_op(_sample_norm.LayerNorm(given, Tensor(x.shape, y), one, zero, EPSILON))
     assert np.isnan(y[1, 2, 1]).all() and np.isnan(y).sum() == 6
-    run_op(_norm.GroupNorm(given, Tensor(x.shape, y), 3, one, zero, EPSILON, (0.0, inf)))
+    run_op(_sample_norm.GroupNorm(given, Tensor(x.shape, y), 3, one, zero, EPSILON, (0.0, inf)))
     assert np.isnan(y[1, ..., 4:]).all() and np.isnan(y).sum() == 24
-    total = sums_of(lambda parts: _norm.GradSums(given, Tensor(x.shape, np.ones_like(x)), parts,
+    total = sums_of(lambda parts: _batch_norm.GradSums(given, Tensor(x.shape, np.ones_like(x)), parts,
                                                  _norm.Channels(zero, one, zero)), 2, 6).sum(0)  # fmt: skip
     assert np.isnan(total[:6]).tolist() == [False] * 4 + [True, False]
 
@@ -322,7 +322,7 @@ def zeros(*shape, dtype=np.float32):
     return np.zeros(shape, dtype)
 
 
-SUMS = zeros(2, _norm.sums_width(3), dtype=np.float64)
+SUMS = zeros(2, _batch_norm.sums_width(3), dtype=np.float64)
 THREE = _norm.Channels(zeros(3), zeros(3), zeros(3))
 
 
@@ -331,20 +331,23 @@ THREE = _norm.Channels(zeros(3), zeros(3), zeros(3))
     (lambda: _norm.Normalize(tensor(2, 1, 1, 4), tensor(2, 1, 1, 4), THREE), "3 channels are described"),
     (lambda: _norm.Normalize(tensor(2, 1, 1, 3), tensor(2, 1, 2, 3), THREE), "one shape"),
     (lambda: _norm.InputGrad(*[tensor(2, 1, 1, 3)] * 3, THREE, zeros(3), zeros(2)), "InputGrad slope"),
-    (lambda: _norm.Moments(tensor(2, 1, 1, 4), zeros(2, 5, dtype=np.float64)), "Moments parts"),
-    (lambda: _norm.GradSums(tensor(2, 1, 1, 3), tensor(2, 1, 1, 3), zeros(2, 33), THREE), "float64"),
-    (lambda: _norm.BatchStatistics(SUMS, None, -1.0, zeros(3), zeros(3), zeros(3, dtype=np.float64)), "epsilon"),
-    (lambda: _norm.BatchStatistics(SUMS, None, np.nan, zeros(3), zeros(3), zeros(3, dtype=np.float64)), "epsilon"),
-    (lambda: _norm.BatchNormGrad(SUMS, zeros(3), zeros(3), None, None, zeros(3), zeros(3)), "inverse"),
+    (lambda: _batch_norm.Moments(tensor(2, 1, 1, 4), zeros(2, 5, dtype=np.float64)), "Moments parts"),
+    (lambda: _batch_norm.GradSums(tensor(2, 1, 1, 3), tensor(2, 1, 1, 3), zeros(2, 33), THREE), "float64"),
+    (lambda: _batch_norm.BatchStatistics(SUMS, None, -1.0, zeros(3), zeros(3), zeros(3, dtype=np.float64)), "epsilon"),
+    (lambda: _batch_norm.BatchStatistics(SUMS, None, np.nan, zeros(3), zeros(3), zeros(3, dtype=np.float64)),
+     "epsilon"),
+    (lambda: _batch_norm.BatchNormGrad(SUMS, zeros(3), zeros(3), None, None, zeros(3), zeros(3)), "inverse"),
     (lambda: _norm.MovingScale(None, zeros(2), EPSILON, zeros(3)), "MovingScale variance"),
     (lambda: _norm.FoldNorm(zeros(2, 4), None, None, None, zeros(3), zeros(3), EPSILON, zeros(2, 4), zeros(3)),
      "no 3 output channels"),
     (lambda: _norm.Standardize(zeros(2), zeros(2), np.array([0, 2]), (zeros(2),) * 3), "outside 2 means"),
-    (lambda: _norm.LayerNorm(tensor(2, 1, 1, 3), tensor(2, 1, 1, 3), zeros(2), zeros(3), EPSILON), "gamma"),
-    (lambda: _norm.LayerNormGrad(*[tensor(2, 1, 1, 3)] * 2, None, zeros(2, 3), zeros(1, 3), zeros(3), EPSILON),
+    (lambda: _sample_norm.LayerNorm(tensor(2, 1, 1, 3), tensor(2, 1, 1, 3), zeros(2), zeros(3), EPSILON), "gamma"),
+    (lambda: _sample_norm.LayerNormGrad(*[tensor(2, 1, 1, 3)] * 2, None, zeros(2, 3), zeros(1, 3), zeros(3), EPSILON),
      "as many rows"),
-    (lambda: _norm.GroupNorm(tensor(2, 1, 1, 3), tensor(2, 1, 1, 3), 2, zeros(3), zeros(3), EPSILON), "2 groups"),
-    (lambda: _norm.GroupNorm(tensor(2, 1, 1, 3), tensor(2, 1, 1, 3), 0, zeros(3), zeros(3), EPSILON), "0 groups"),
+    (lambda: _sample_norm.GroupNorm(tensor(2, 1, 1, 3), tensor(2, 1, 1, 3), 2, zeros(3), zeros(3), EPSILON),
+     "2 groups"),
+    (lambda: _sample_norm.GroupNorm(tensor(2, 1, 1, 3), tensor(2, 1, 1, 3), 0, zeros(3), zeros(3), EPSILON),
+     "0 groups"),
 ])  # fmt: skip
 def test_mistakes(make, message):
     with pytest.raises(ValueError, match=message):

@@ -8,6 +8,7 @@ import pytest
 import fastcnn as fc
 from fastcnn import layers as L  # noqa: N812
 from fastcnn import losses, ops, optimizers, reference
+from fastcnn.plan import builder
 from fastcnn.plan.lowering import lower
 from tests import float64_training as float64
 from tests.check import assert_allocates_nothing, bits
@@ -382,6 +383,42 @@ def test_threads_do_not_change_a_bit(make):
 
 
 @pytest.mark.parametrize("make", [batch_net, sample_net])
+def read_in_two_places():
+    """Normalised values that one layer reads, and others that two read, or the user."""
+    x = fc.Input((8, 9, 3))
+    a = L.ReLU()(L.BatchNormalization()(L.Conv2D(8, 3, padding="same")(x)))
+    b = L.ReLU(6)(L.BatchNormalization()(L.DepthwiseConv2D(3, padding="same")(a)))
+    c = L.BatchNormalization()(L.Conv2D(8, 1)(b))
+    d = L.BatchNormalization()(L.Add()([L.Conv2D(8, 3, padding="same")(c), c]))
+    head = L.Dense(5, activation="softmax")(L.GlobalAveragePooling2D()(L.Conv2D(4, 3, strides=2)(d)))
+    return fc.Model(x, head), fc.Model(x, [head, d])
+
+
+def steps_of(model, losses):
+    fc.seed(1)
+    model.compile("adam", losses)
+    x, y = data(np.random.default_rng(1))
+    targets = y if len(losses) == 1 else [y, x[..., :1] * np.ones(8)]
+    for _ in range(3):
+        model.train_on_batch(x, targets)
+    (plan,) = model._plans.values()
+    return bits(model), plan.bytes["activations"], [name for name, _ in plan.steps if name.endswith("forward again")]
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_values_computed_anew_change_no_bit(outputs, monkeypatch):
+    """In the backward pass, where one layer reads a normalised value and the user does not."""
+    monkeypatch.setattr(builder, "CHUNK_BYTES", 1)
+    losses = [SPARSE, "mse"][:outputs]
+    trained, memory, names = steps_of(read_in_two_places()[outputs - 1], losses)
+    assert len(names) == 4 - outputs  # a, b and, unless the user reads it, d
+    with monkeypatch.context() as patch:
+        patch.setattr(builder.Builder, "saved", builder.Builder.buffer)
+        fc.seed(0)
+        kept, more, names = steps_of(read_in_two_places()[outputs - 1], losses)
+    assert trained == kept and memory < more and not names
+
+
 def test_a_resumed_training_has_the_same_bits(make, tmp_path, rng):
     model, (x, y) = make(), data(rng)
     model.compile("adam", SPARSE)

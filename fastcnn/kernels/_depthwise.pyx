@@ -25,6 +25,7 @@ cdef extern from "fc_kernels.h":
         float *y
         Py_ssize_t ypixel
         Py_ssize_t pixels, n
+        int before, after
 
     ctypedef struct fc_depthwise_outer:
         const float *x
@@ -37,6 +38,7 @@ cdef extern from "fc_kernels.h":
         Py_ssize_t wrow
         float *db
         Py_ssize_t n
+        int before, after
 
     ctypedef struct fc_depthwise_kernels:
         void (*gather)(const fc_depthwise_gather *t) noexcept nogil
@@ -50,9 +52,10 @@ cdef Py_ssize_t BAND = 32768
 
 
 # A run of `count` target pixels that see the same taps k, k + k_step, ...: those that fall inside the source.
-# `source` is the source pixel of the first tap of the first target pixel.
+# `source` is the source pixel of the first tap of the first target pixel. With `before`, that one is outside; with
+# `after`, that of the last tap of the last target pixel.
 cdef struct span:
-    Py_ssize_t first, count, k, taps, source
+    Py_ssize_t first, count, k, taps, source, before, after
 
 
 # One axis of a pass from source pixels to target pixels (x to y, or dy to dx).
@@ -86,7 +89,7 @@ cdef span reach(const axis_shape *s, Py_ssize_t target, bint gradient) noexcept:
     """The taps that link one target pixel to source pixels, in the order of these pixels.
 
     Tap k links input and output where input = output * stride - pad + k * dilation."""
-    cdef span found = span(target, 1, 0, 0, 0)
+    cdef span found = span(target, 1, 0, 0, 0, 0, 0)
     cdef Py_ssize_t i, k, source
     for i in range(s.kernel):
         k = s.kernel - 1 - i if gradient else i
@@ -104,13 +107,32 @@ cdef span reach(const axis_shape *s, Py_ssize_t target, bint gradient) noexcept:
     return found
 
 
-cdef object link(axis *a, const axis_shape *s, bint gradient, Py_ssize_t longest):
-    """Fill `a` with spans of at most `longest` pixels, ordered by first pixel; returns their memory."""
+cdef bint joins(span *run, const span *one, const axis *a) noexcept:
+    """Whether the target pixel `one` continues the run. A pixel that lacks one tap may be an end, which is marked."""
+    if run.after:
+        return False
+    if (run.k, run.taps) == (one.k, one.taps):
+        return True
+    if run.taps == 0 or one.taps == 0:
+        return False
+    if run.count == 1 and one.k + a.k_step == run.k and 0 <= one.taps - run.taps <= 1:  # one has a tap before those
+        run.before, run.after = 1, one.taps == run.taps
+        run.k, run.taps, run.source = one.k, run.taps + 1, run.source - a.tap_step
+        return True
+    run.after = one.k == run.k and one.taps == run.taps - 1
+    return run.after
+
+
+cdef object link(axis *a, const axis_shape *s, bint gradient, Py_ssize_t longest, bint ends=False):
+    """Fill `a` with spans of at most `longest` pixels, ordered by first pixel; returns their memory.
+
+    With `ends`, the pixels at the ends of a span may lack a tap.
+    """
     cdef Py_ssize_t targets = s.inputs if gradient else s.outputs
     cdef Py_ssize_t common = s.stride, rest = s.dilation, phase, target
     cdef span one
     cdef span *last
-    memory = np.empty((max(1, targets), 5), np.intp)
+    memory = np.empty((max(1, targets), sizeof(span) // sizeof(Py_ssize_t)), np.intp)
     cdef span *spans = <span *><Py_ssize_t>memory.ctypes.data
     while rest:
         common, rest = rest, common % rest
@@ -123,7 +145,8 @@ cdef object link(axis *a, const axis_shape *s, bint gradient, Py_ssize_t longest
         for target in range(phase, targets, a.step):
             one = reach(s, target, gradient)
             last = spans + a.n - 1
-            if target > phase and last.count < longest and (last.k, last.taps) == (one.k, one.taps):
+            if target > phase and last.count < longest and (
+                    joins(last, &one, a) if ends else (last.k, last.taps) == (one.k, one.taps)):
                 last.count += 1
             else:
                 spans[a.n] = one
@@ -149,7 +172,7 @@ cdef void gather_row(const depthwise_args *op, const span *r, const float *x, Py
         t.x = x + r.source * x_row + s.source * c
         t.w = op.w + (r.k * op.kernel_width + s.k) * c
         t.y = y + s.first * c
-        t.cols, t.pixels = s.taps, s.count
+        t.cols, t.pixels, t.before, t.after = s.taps, s.count, s.before, s.after
         (<const kernel_table *>table()).depthwise.gather(&t)
 
 
@@ -244,6 +267,7 @@ cdef void add_image(const depthwise_args *op, const float *x, Py_ssize_t x_row, 
             t.dy = dy + r.first * op.target.row + s.first * c
             t.dw = dw + (r.k * op.kernel_width + s.k) * c
             t.lines, t.pixels, t.rows, t.cols = r.count, s.count, r.taps, s.taps
+            t.before, t.after = s.before, s.after
             (<const kernel_table *>table()).depthwise.outer(&t)
 
 
@@ -279,7 +303,7 @@ cdef class _Depthwise(Op):
         self.args = &self.a
         self.items = x.images
         return [x, y, link(&self.a.rows, &rows, gradient, longest),
-                link(&self.a.cols, &cols, gradient, cols.inputs + cols.outputs)]
+                link(&self.a.cols, &cols, gradient, cols.inputs + cols.outputs, True)]
 
     cdef axis_shape check_axis(self, str axis, inputs, outputs, kernel, stride, pads, dilation):
         before, after = pads

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn.arrays import Array, as_float32
-from fastcnn.kernels import _norm
+from fastcnn.kernels import _batch_norm, _norm, _sample_norm
 from fastcnn.kernels._eltwise import Reduce
 from fastcnn.kernels._executor import Program, Stage
 from fastcnn.kernels._op import Op
@@ -74,8 +74,8 @@ def batch_norm_grad(dy: ArrayLike, x: ArrayLike, gamma: ArrayLike = 1.0, mean: A
     dgamma, dbeta, offset, slope = (np.zeros_like(gamma) for _ in range(4))
     dx, channels = np.empty_like(x), _norm.Channels(mean, scale, zeros)
     if x.size:
-        _over_groups(x, lambda parts: _norm.GradSums(_images(dy), _images(x), parts, channels),
-                     lambda parts: _norm.BatchNormGrad(parts, scale, inverse, dgamma, dbeta, offset, slope))
+        _over_groups(x, lambda parts: _batch_norm.GradSums(_images(dy), _images(x), parts, channels),
+                     lambda parts: _batch_norm.BatchNormGrad(parts, scale, inverse, dgamma, dbeta, offset, slope))
         if given:
             offset, slope = zeros, zeros
         run(_norm.InputGrad(_images(dy), _images(x), _images(dx), channels, offset, slope))
@@ -96,7 +96,7 @@ def layer_norm(x: ArrayLike, gamma: ArrayLike = 1.0, beta: ArrayLike = 0.0, axis
     gamma, beta = (_parameter(value, [x.shape[a] for a in axes], f"{where}: {name}") for name, value in
                    (("gamma", gamma), ("beta", beta)))
     y = np.empty_like(moved)
-    run(_norm.LayerNorm(tensor(moved), tensor(y), gamma, beta, _epsilon(epsilon, where)))
+    run(_sample_norm.LayerNorm(tensor(moved), tensor(y), gamma, beta, _epsilon(epsilon, where)))
     return _moved_back(y, x, axes)
 
 
@@ -111,7 +111,7 @@ def layer_norm_grad(dy: ArrayLike, x: ArrayLike, gamma: ArrayLike = 1.0, axis: i
     gamma = _parameter(gamma, sizes, f"{where}: gamma")
     rows, slopes = _rows(x, axes), _rows(dy, axes)
     dx = np.empty_like(rows)
-    dgamma, dbeta = _parameter_sums(len(rows), gamma.size, lambda *parts: _norm.LayerNormGrad(
+    dgamma, dbeta = _parameter_sums(len(rows), gamma.size, lambda *parts: _sample_norm.LayerNormGrad(
         tensor(slopes), tensor(rows), tensor(dx), *parts, gamma, epsilon))
     return _moved_back(dx, x, axes), dgamma.reshape(sizes), dbeta.reshape(sizes)
 
@@ -128,7 +128,7 @@ def group_norm(x: ArrayLike, gamma: ArrayLike = 1.0, beta: ArrayLike = 0.0, grou
     gamma, beta = (_parameter(value, x.shape[-1:], f"{where}: {name}") for name, value in
                    (("gamma", gamma), ("beta", beta)))
     y = np.empty_like(x)
-    run(_norm.GroupNorm(_images(x), _images(y), groups, gamma, beta, _epsilon(epsilon, where)))
+    run(_sample_norm.GroupNorm(_images(x), _images(y), groups, gamma, beta, _epsilon(epsilon, where)))
     return y
 
 
@@ -141,7 +141,7 @@ def group_norm_grad(dy: ArrayLike, x: ArrayLike, gamma: ArrayLike = 1.0, groups:
     groups, epsilon = _groups(groups, x, where), _epsilon(epsilon, where)
     gamma = _parameter(gamma, x.shape[-1:], f"{where}: gamma")
     dx = np.empty_like(x)
-    dgamma, dbeta = _parameter_sums(len(x), gamma.size, lambda *parts: _norm.GroupNormGrad(
+    dgamma, dbeta = _parameter_sums(len(x), gamma.size, lambda *parts: _sample_norm.GroupNormGrad(
         _images(dy), _images(x), _images(dx), *parts, groups, gamma, np.zeros_like(gamma), epsilon))
     return dx, dgamma, dbeta
 
@@ -154,8 +154,8 @@ def _batch_statistics(x: Array, gamma: Array, epsilon: float, where: str) -> tup
     if not x.size:
         raise ValueError(f"{where}: statistics of an empty array of shape {x.shape} are undefined")
     mean, scale, inverse = np.empty_like(gamma), np.empty_like(gamma), np.empty(gamma.size)
-    _over_groups(x, lambda parts: _norm.Moments(_images(x), parts),
-                 lambda parts: _norm.BatchStatistics(parts, gamma, epsilon, mean, scale, inverse))
+    _over_groups(x, lambda parts: _batch_norm.Moments(_images(x), parts),
+                 lambda parts: _batch_norm.BatchStatistics(parts, gamma, epsilon, mean, scale, inverse))
     return mean, scale, inverse
 
 
@@ -169,7 +169,7 @@ def _given_statistics(x: Array, gamma: Array, mean: ArrayLike, variance: ArrayLi
 def _over_groups(x: Array, sums: Callable[[np.ndarray], Op], merge: Callable[[np.ndarray], Op]) -> None:
     """Sums of groups of images, then what follows from all of them."""
     images = -(-len(x) // GROUPS)
-    parts = np.empty((-(-len(x) // images), _norm.sums_width(x.shape[-1])))
+    parts = np.empty((-(-len(x) // images), _batch_norm.sums_width(x.shape[-1])))
     first, last = sums(parts), merge(parts)
     Program([Stage([first], first.items, images), Stage([last], last.items)]).run()
 

@@ -37,9 +37,9 @@ from fastcnn.plan.stages import StageDraft, Step, chain, stages_of, weights_of
 
 # A chunk of images and what a stage does to it should stay in a core's L2 (1 to 2 MB today).
 CHUNK_BYTES = 768 << 10
-# Groups of images: work for that many threads; as many partial gradients as fit this memory.
+# Groups of images: work for that many threads; half or a quarter as many where partial gradients outgrow this memory.
 MAX_GROUPS = 16
-PARTIAL_BYTES = 4 << 20
+PARTIAL_BYTES = 5 << 20
 
 
 class Builder:
@@ -83,6 +83,18 @@ class Builder:
         if value not in self.buffers:
             self.buffers[value] = self.new_buffer(value.hwc, value.halo)
         return self.buffers[value]
+
+    def saved(self, value: Value) -> Buffer:
+        """Where the one consumer of a value finds it in its backward pass.
+
+        If the producer can, it computes the value anew: then neither pass needs it outside a chunk in the cache.
+        """
+        again = getattr(value.producer, "write_again", None)
+        if again is None or len(value.consumers) > 1 or self.buffer(value).root.external:
+            return self.buffer(value)
+        buffer = self.scratch(value.shape, value.halo)
+        again(self, buffer)
+        return buffer
 
     def scratch(self, shape, halo=NO_HALO) -> Buffer:
         return self.new_buffer(Value(shape).hwc, halo)
@@ -284,7 +296,9 @@ class Builder:
         touched = {buffer.root for step in draft.steps for buffer in step.buffers}
         image_bytes = sum(buffer.image_bytes for buffer in touched)
         partial = sum(step.partial.bytes for step in draft.steps if step.partial)
-        groups = min(self.n, MAX_GROUPS, max(1, PARTIAL_BYTES // partial) if partial else MAX_GROUPS)
+        groups = MAX_GROUPS
+        while groups > 1 and groups * partial > PARTIAL_BYTES:
+            groups //= 2  # three or seven would leave two threads unequal shares
         group = -(-self.n // groups)
         chunks = -(-group // max(1, CHUNK_BYTES // max(1, image_bytes)))
         for step in draft.steps:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastcnn.kernels import _norm
+from fastcnn.kernels import _batch_norm, _norm, _sample_norm
 from fastcnn.plan.operations import CLAMPS, Clamped, Conv, DepthwiseConv, Operation, Value, take_over
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class PartialSums:
     """float64 sums of a step, one row per group of images; the builder sets how many rows."""
 
     def __init__(self, channels: int):
-        self.width = _norm.sums_width(channels)
+        self.width = _batch_norm.sums_width(channels)
         self.rows = 1
         self._array: np.ndarray | None = None
 
@@ -74,18 +74,26 @@ class Normalization(Clamped):
         """The values of gamma or beta; an array of `default` if there is none."""
         return np.full(self.channels, default, np.float32) if variable is None else variable.value
 
+
+class ChannelNorm(Normalization):
+    """Base: mean, scale and shift of each channel are known before the first image is normalised."""
+
     def normalize(self, b, mean: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> None:
         """The step that writes y from per-channel arrays that are filled before it runs."""
         self.map = _norm.Channels(mean, scale, shift, self.clamp)
-        self.apply(b)
+        self.write(b, "forward", b.buffer(self.y))
 
-    def apply(self, b) -> None:
-        x, y = b.buffer(self.x), b.buffer(self.y)
-        self.step(b, "forward", lambda: [_norm.Normalize(x.tensor, y.tensor, self.map)], [x], [y])
-
-    def recompute(self, b):
+    def recompute(self, b) -> None:
         """With the statistics of the first time."""
-        self.apply(b)
+        self.write(b, "forward", b.buffer(self.y))
+
+    def write_again(self, b, y) -> None:
+        """The step that writes y once more in the backward pass, which reads x anyway."""
+        self.write(b, "forward again", y)
+
+    def write(self, b, direction: str, y) -> None:
+        x = b.buffer(self.x)
+        self.step(b, direction, lambda: [_norm.Normalize(x.tensor, y.tensor, self.map)], [x], [y])
 
     def input_grad(self, b, offset: np.ndarray, slope: np.ndarray) -> None:
         dy, x = b.grad(self.y), b.buffer(self.x)
@@ -94,7 +102,7 @@ class Normalization(Clamped):
                                                                     slope)], [dy, x], [dx])
 
 
-class BatchNorm(Normalization):
+class BatchNorm(ChannelNorm):
     """Batch normalisation in training: statistics of the batch, which the moving ones follow."""
 
     name = "batch_norm"
@@ -106,8 +114,8 @@ class BatchNorm(Normalization):
     def forward(self, b):
         x, c, sums = b.buffer(self.x), self.channels, PartialSums(self.channels)
         mean, self.scale, self.inverse = np.zeros(c, np.float32), np.zeros(c, np.float32), np.zeros(c)
-        self.step(b, "forward", lambda: [_norm.Moments(x.tensor, sums())], [x], [], partial=sums)
-        self.step(b, "forward", lambda: [_norm.BatchStatistics(
+        self.step(b, "forward", lambda: [_batch_norm.Moments(x.tensor, sums())], [x], [], partial=sums)
+        self.step(b, "forward", lambda: [_batch_norm.BatchStatistics(
             sums(), b.value(self.gamma), self.epsilon, mean, self.scale, self.inverse,
             tuple(v.value for v in self.moving), self.momentum)], [], [], pipelined=False)
         self.normalize(b, mean, self.scale, self.parameter(self.beta, 0.0))
@@ -116,19 +124,19 @@ class BatchNorm(Normalization):
         dy, x, c, sums = b.grad(self.y), b.buffer(self.x), self.channels, PartialSums(self.channels)
         offset, slope = np.zeros(c, np.float32), np.zeros(c, np.float32)
         gradients = b.partial_gradients(self.gamma, self.beta)
-        self.step(b, "weight gradient", lambda: [_norm.GradSums(dy.tensor, x.tensor, sums(), self.map)], [dy, x], [],
-                  partial=sums)
+        self.step(b, "weight gradient", lambda: [_batch_norm.GradSums(dy.tensor, x.tensor, sums(), self.map)],
+                  [dy, x], [], partial=sums)
 
         def make():
             dgamma, dbeta = gradients()
-            return [_norm.BatchNormGrad(sums(), self.scale, self.inverse, dgamma, dbeta, offset, slope)]
+            return [_batch_norm.BatchNormGrad(sums(), self.scale, self.inverse, dgamma, dbeta, offset, slope)]
 
         self.step(b, "weight gradient", make, [], [], pipelined=False, partial=gradients)
         if b.wants_gradient(self.x):
             self.input_grad(b, offset, slope)
 
 
-class ConstantNorm(Normalization):
+class ConstantNorm(ChannelNorm):
     """Base: statistics that are constants of a pass."""
 
     def backward(self, b):
@@ -231,10 +239,10 @@ class LayerNorm(SampleNorm):
         return False
 
     def driver(self, x, y):
-        return _norm.LayerNorm(x, y, *self.arrays(), self.epsilon)
+        return _sample_norm.LayerNorm(x, y, *self.arrays(), self.epsilon)
 
     def grad_driver(self, dy, x, dx, dgamma, dbeta):
-        return _norm.LayerNormGrad(dy, x, dx, dgamma, dbeta, self.arrays()[0], self.epsilon)
+        return _sample_norm.LayerNormGrad(dy, x, dx, dgamma, dbeta, self.arrays()[0], self.epsilon)
 
 
 class GroupNorm(SampleNorm):
@@ -247,7 +255,8 @@ class GroupNorm(SampleNorm):
         self.groups = groups
 
     def driver(self, x, y):
-        return _norm.GroupNorm(x, y, self.groups, *self.arrays(), self.epsilon, self.clamp)
+        return _sample_norm.GroupNorm(x, y, self.groups, *self.arrays(), self.epsilon, self.clamp)
 
     def grad_driver(self, dy, x, dx, dgamma, dbeta):
-        return _norm.GroupNormGrad(dy, x, dx, dgamma, dbeta, self.groups, *self.arrays(), self.epsilon, self.clamp)
+        return _sample_norm.GroupNormGrad(dy, x, dx, dgamma, dbeta, self.groups, *self.arrays(), self.epsilon,
+                                          self.clamp)

@@ -258,8 +258,8 @@ class Conv(Clamped):
         if m:
             self.winograd_weight_grad(b, conv, m, dz)
             return
-        x = b.buffer(self.x)
         by_channels = conv.groups == 1 and (self.is_dense or self.weight_bytes > passes.LARGE_WEIGHTS)
+        x = b.buffer(self.x) if by_channels else b.saved(self.x)
         parts = b.partial_gradients(self.kernel, self.bias)
 
         def make():
@@ -271,8 +271,9 @@ class Conv(Clamped):
                   partial=parts)
 
     def winograd_weight_grad(self, b, conv, m, dz):
-        x, parts = b.buffer(self.x), b.partial_gradients(self.kernel, self.bias)
+        parts = b.partial_gradients(self.kernel, self.bias)
         by_channels = sums_by_channels(conv, m)
+        x = b.buffer(self.x) if by_channels else b.saved(self.x)
 
         def make():
             dw, db = parts()
@@ -360,9 +361,9 @@ class DepthwiseConv(Clamped):
             x.tensor, self.weights, b.value(self.bias), y.tensor, *self.sizes, *CLAMPS[self.activation])], [x], [y])
 
     def backward(self, b):
-        x, dz = b.buffer(self.x), self.unclamped_gradient(b)
+        dz = self.unclamped_gradient(b)
         if any(v.trainable for v in self.variables):
-            parts = b.partial_gradients(self.kernel, self.bias)
+            x, parts = b.saved(self.x), b.partial_gradients(self.kernel, self.bias)
 
             def make():
                 dw, db = parts()

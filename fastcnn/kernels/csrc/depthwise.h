@@ -12,6 +12,8 @@ INLINE void store_lanes(float *p, vf v, int lanes)
     else store(p, v);
 }
 
+INLINE vf load_unless(int outside, const float *p, int lanes) { return outside ? splat(0) : load_lanes(p, lanes); }
+
 #define DW_PIXELS 8 /* of the largest gather tile: enough independent sums to hide the latency of an FMA */
 #define DW_COLS 3   /* most columns of taps that get a tile of their own */
 
@@ -21,29 +23,35 @@ INLINE void dw_gather_tile(const fc_depthwise_gather *t, ptrdiff_t at, ptrdiff_t
                            const int m, const int cols, const int lanes)
 {
     vf acc[DW_PIXELS];
-    UNROLL for (int i = 0; i < m; i++) acc[i] = splat(0);
     const ptrdiff_t xpixel = t->xpixel, ypixel = t->ypixel;
+    const int before = t->before && at == 0, after = t->after && at + m == t->pixels;
     const float *x_row = t->x + at * xpixel + c, *w_row = t->w + c;
+    float *y = t->y + at * ypixel + c;
+    UNROLL for (int i = 0; i < m; i++) {
+        acc[i] = splat(0);
+        __builtin_prefetch(y + (i + 2 * m) * ypixel, 1); /* of the tile after the next: y is new in the cache */
+    }
     for (ptrdiff_t a = 0; a < t->rows; a++, x_row += t->xrow, w_row += t->wrow) {
         const float *x = x_row, *w = w_row;
         if (cols) {
             vf wv[DW_COLS];
             UNROLL for (int b = 0; b < cols; b++) wv[b] = load_lanes(w + b * t->wcol, lanes);
             UNROLL for (int j = 0; j < m + cols - 1; j++) {
-                const vf xv = load_lanes(x + j * xpixel, lanes);
+                const vf xv = load_unless((j == 0 && before) || (j == m + cols - 2 && after), x + j * xpixel, lanes);
                 UNROLL for (int b = 0; b < cols; b++)
                     if (b <= j && j < b + m) acc[j - b] += xv * wv[b];
             }
         } else {
             for (ptrdiff_t b = 0; b < t->cols; b++, x += t->xcol, w += t->wcol) {
                 const vf wv = load_lanes(w, lanes);
-                UNROLL for (int i = 0; i < m; i++) acc[i] += load_lanes(x + i * xpixel, lanes) * wv;
+                const int no_first = before && b == 0, no_last = after && b == t->cols - 1;
+                UNROLL for (int i = 0; i < m; i++)
+                    acc[i] += load_unless((i == 0 && no_first) || (i == m - 1 && no_last), x + i * xpixel, lanes) * wv;
             }
         }
     }
     const vf bias = t->bias ? load_lanes(t->bias + c, lanes) : splat(0);
     const vf lo = splat(t->lo), hi = splat(t->hi);
-    float *y = t->y + at * ypixel + c;
     UNROLL for (int i = 0; i < m; i++) store_lanes(y + i * ypixel, clamp(acc[i] + bias, lo, hi), lanes);
 }
 
@@ -80,32 +88,44 @@ static void depthwise_gather(const fc_depthwise_gather *t)
 
 #define DW_TAPS 3 /* rows and columns of the block of taps whose gradients one pass sums */
 
+typedef struct dw_sums { vf tap[DW_TAPS][DW_TAPS], dy; } dw_sums;
+
+/* Adds one pixel to the sums of `rows` taps in each of the columns [first, last). */
+INLINE void dw_outer_pixel(dw_sums *s, const float *x, ptrdiff_t xrow, ptrdiff_t xcol, const float *dy,
+                           const int rows, const int first, const int last, const int lanes)
+{
+    const vf d = load_lanes(dy, lanes);
+    s->dy += d;
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int j = first; j < last; j++) s->tap[i][j] += load_lanes(x + i * xrow + j * xcol, lanes) * d;
+}
+
 /* The block of `rows` x `cols` taps that starts at tap (a, b); the first block also sums dy for the bias. */
 INLINE void dw_outer_block(const fc_depthwise_outer *t, ptrdiff_t a, ptrdiff_t b, ptrdiff_t c,
                            const int rows, const int cols, const int lanes)
 {
-    vf acc[DW_TAPS][DW_TAPS], sum = splat(0);
+    dw_sums s = {.dy = splat(0)};
     UNROLL for (int i = 0; i < rows; i++)
-        UNROLL for (int j = 0; j < cols; j++) acc[i][j] = splat(0);
+        UNROLL for (int j = 0; j < cols; j++) s.tap[i][j] = splat(0);
     const ptrdiff_t xrow = t->xrow, xcol = t->xcol, xpixel = t->xpixel, n = t->n;
+    const int before = t->before && b == 0, after = t->after && b + cols == t->cols;
     const float *x_line = t->x + a * xrow + b * xcol + c, *dy_line = t->dy + c;
     for (ptrdiff_t l = 0; l < t->lines; l++, x_line += t->xline, dy_line += t->yline) {
-        const float *x = x_line, *dy = dy_line;
-        for (const float *end = dy + t->pixels * n; dy < end; dy += n, x += xpixel) {
-            const vf d = load_lanes(dy, lanes);
-            sum += d;
-            UNROLL for (int i = 0; i < rows; i++)
-                UNROLL for (int j = 0; j < cols; j++)
-                    acc[i][j] += load_lanes(x + i * xrow + j * xcol, lanes) * d;
+        const float *x = x_line, *dy = dy_line, *end = dy + (t->pixels - after) * n;
+        if (before) {
+            dw_outer_pixel(&s, x, xrow, xcol, dy, rows, 1, cols, lanes);
+            dy += n, x += xpixel;
         }
+        for (; dy < end; dy += n, x += xpixel) dw_outer_pixel(&s, x, xrow, xcol, dy, rows, 0, cols, lanes);
+        if (after) dw_outer_pixel(&s, x, xrow, xcol, dy, rows, 0, cols - 1, lanes);
     }
     float *dw = t->dw + a * t->wrow + b * n + c;
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int j = 0; j < cols; j++) {
             float *at = dw + i * t->wrow + j * n;
-            store_lanes(at, load_lanes(at, lanes) + acc[i][j], lanes);
+            store_lanes(at, load_lanes(at, lanes) + s.tap[i][j], lanes);
         }
-    if (t->db && a == 0 && b == 0) store_lanes(t->db + c, load_lanes(t->db + c, lanes) + sum, lanes);
+    if (t->db && a == 0 && b == 0) store_lanes(t->db + c, load_lanes(t->db + c, lanes) + s.dy, lanes);
 }
 
 /* All taps for the channels [c, c + lanes). */

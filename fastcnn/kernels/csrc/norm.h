@@ -1,13 +1,13 @@
 /* Normalisation: x, y, dx, dy are runs of pixels of c channels; contracts in fc_norm.h.
  *
- * Vectors run over channels. `*_vector` takes n <= VLEN channels of one block of pixels, with n = VLEN as a
- * constant or for the tail; `*_strip` takes `vectors` of n channels, so that it reads whole cache lines in a row where
- * there are many channels. A block's sums are floats; they are added up in double. */
+ * Vectors run over channels. Maps of pixels go through memory from end to end, as that is what bounds them. Sums walk
+ * blocks of pixels, whose sums are floats; those are added up in double. `*_vector` takes n <= VLEN channels, with
+ * n = VLEN as a constant or for the tail. */
 #include "vmath.h"
 #include "fc_norm.h"
 
-#define NORM_BLOCK 64 /* pixels */
-#define NORM_STRIP 4  /* vectors */
+#define NORM_BLOCK 64  /* pixels */
+#define NORM_AHEAD 512 /* floats between what is computed and what is fetched from memory meanwhile */
 
 /* CALL(j, n) for n channels from j on; ends in n = VLEN everywhere but at the tail. */
 #define EACH_CHANNEL_VECTOR(c, CALL)                          \
@@ -15,15 +15,6 @@
         ptrdiff_t j = 0;                                      \
         for (; j + VLEN <= (c); j += VLEN) CALL(j, VLEN);     \
         if (j < (c)) CALL(j, (c) - j);                        \
-    } while (0)
-
-/* CALL(j, vectors, n) for `vectors` times n channels from j on. */
-#define EACH_CHANNEL_STRIP(c, CALL)                                                       \
-    do {                                                                                  \
-        ptrdiff_t j = 0;                                                                  \
-        for (; j + NORM_STRIP * VLEN <= (c); j += NORM_STRIP * VLEN) CALL(j, NORM_STRIP, VLEN); \
-        for (; j + VLEN <= (c); j += VLEN) CALL(j, 1, VLEN);                              \
-        if (j < (c)) CALL(j, 1, (c) - j);                                                 \
     } while (0)
 
 INLINE ptrdiff_t block_of(ptrdiff_t pixels) { return pixels < NORM_BLOCK ? pixels : NORM_BLOCK; }
@@ -102,24 +93,19 @@ INLINE norm_lanes lanes_at(const fc_channel_norm *p, ptrdiff_t j, ptrdiff_t n)
                         splat(p->lo), splat(p->hi)};
 }
 
-INLINE void normalize_strip(float *y, const float *x, ptrdiff_t pixels, ptrdiff_t c, const fc_channel_norm *p,
-                            ptrdiff_t j, const int vectors, ptrdiff_t n)
+INLINE void normalize_vector(float *y, const float *x, norm_lanes p, ptrdiff_t n)
 {
-    norm_lanes q[NORM_STRIP];
-    UNROLL for (int v = 0; v < vectors; v++) q[v] = lanes_at(p, j + v * VLEN, n);
-    for (x += j, y += j; pixels > 0; pixels--, x += c, y += c)
-        UNROLL for (int v = 0; v < vectors; v++) {
-            const vf z = (load_upto(x + v * VLEN, n) - q[v].mean) * q[v].scale + q[v].shift;
-            store_upto(y + v * VLEN, clamp(z, q[v].lo, q[v].hi), n);
-        }
+    __builtin_prefetch(x + NORM_AHEAD);
+    const vf z = (load_upto(x, n) - p.mean) * p.scale + p.shift;
+    store_upto(y, clamp(z, p.lo, p.hi), n);
 }
 
 static void norm_normalize(float *y, const float *x, ptrdiff_t pixels, ptrdiff_t c, const fc_channel_norm *p)
 {
-    for (; pixels > 0; pixels -= NORM_BLOCK, x += NORM_BLOCK * c, y += NORM_BLOCK * c) {
-#define BLOCK(j, vectors, n) normalize_strip(y, x, block_of(pixels), c, p, j, vectors, n)
-        EACH_CHANNEL_STRIP(c, BLOCK);
-#undef BLOCK
+    for (; pixels > 0; pixels--, x += c, y += c) {
+#define VECTOR(j, n) normalize_vector(y + (j), x + (j), lanes_at(p, j, n), n)
+        EACH_CHANNEL_VECTOR(c, VECTOR);
+#undef VECTOR
     }
 }
 
@@ -178,33 +164,23 @@ static void norm_grad_sums(double *sum, double *product, const float *dy, const 
     else grad_sums_body(sum, product, dy, x, pixels, c, p, 0);
 }
 
-INLINE void input_grad_strip(float *dx, const float *dy, const float *x, ptrdiff_t pixels, ptrdiff_t c,
-                             const fc_channel_norm *p, const float *offset, const float *slope, ptrdiff_t j,
-                             const int vectors, ptrdiff_t n, const int clamped)
+INLINE void input_grad_vector(float *dx, const float *dy, const float *x, norm_lanes p, vf offset, vf slope,
+                              ptrdiff_t n, const int clamped)
 {
-    norm_lanes q[NORM_STRIP];
-    vf o[NORM_STRIP], s[NORM_STRIP];
-    UNROLL for (int v = 0; v < vectors; v++) {
-        q[v] = lanes_at(p, j + v * VLEN, n);
-        o[v] = load_upto(offset + j + v * VLEN, n);
-        s[v] = load_upto(slope + j + v * VLEN, n);
-    }
-    for (dx += j, dy += j, x += j; pixels > 0; pixels--, x += c, dy += c, dx += c)
-        UNROLL for (int v = 0; v < vectors; v++) {
-            const vf d = load_upto(x + v * VLEN, n) - q[v].mean;
-            const vf dz = through_clamp(load_upto(dy + v * VLEN, n), d, q[v], clamped);
-            store_upto(dx + v * VLEN, dz * q[v].scale - o[v] - d * s[v], n);
-        }
+    __builtin_prefetch(x + NORM_AHEAD);
+    __builtin_prefetch(dy + NORM_AHEAD);
+    const vf d = load_upto(x, n) - p.mean, dz = through_clamp(load_upto(dy, n), d, p, clamped);
+    store_upto(dx, dz * p.scale - offset - d * slope, n);
 }
 
 INLINE void input_grad_body(float *dx, const float *dy, const float *x, ptrdiff_t pixels, ptrdiff_t c,
                             const fc_channel_norm *p, const float *offset, const float *slope, const int clamped)
 {
-    for (; pixels > 0; pixels -= NORM_BLOCK, x += NORM_BLOCK * c, dy += NORM_BLOCK * c, dx += NORM_BLOCK * c) {
-#define BLOCK(j, vectors, n) \
-        input_grad_strip(dx, dy, x, block_of(pixels), c, p, offset, slope, j, vectors, n, clamped)
-        EACH_CHANNEL_STRIP(c, BLOCK);
-#undef BLOCK
+    for (; pixels > 0; pixels--, x += c, dy += c, dx += c) {
+#define VECTOR(j, n) input_grad_vector(dx + (j), dy + (j), x + (j), lanes_at(p, j, n), load_upto(offset + (j), n), \
+                                       load_upto(slope + (j), n), n, clamped)
+        EACH_CHANNEL_VECTOR(c, VECTOR);
+#undef VECTOR
     }
 }
 
