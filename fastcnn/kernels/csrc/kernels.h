@@ -3,6 +3,7 @@
 #include "depthwise.h"
 #include "tile.h"
 #include "dot.h"
+#include "overlap.h"
 #include "pool.h"
 #include "eltwise.h"
 #include "merge.h"
@@ -38,6 +39,7 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .norm = NORM_KERNELS,
     .optim = OPTIM_KERNELS,
     .augment = AUGMENT_KERNELS,
+    .overlap = OVERLAP_KERNELS,
     .probe = {fma_loop},
     .winograd = WINOGRAD_KERNELS,
 };
