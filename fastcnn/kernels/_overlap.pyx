@@ -1,23 +1,25 @@
-"""Overlap-add convolution drivers: stride 1 with few channels on the side of the result.
+"""Gradients of a convolution with few channels on the side of the result, at stride 1.
 
-The tiles of `_conv` spread output channels over the lanes of a vector; with few of them most lanes are idle. Here the
-lanes are (column of the kernel, channel) pairs, kw times as many:
+The tiles of `_conv` spread these channels over the lanes of a vector; with few of them most lanes are idle. Here the
+lanes are (column of the kernel, channel) pairs, kw times as many.
 
-    P[r, q][t, o] = sum over i, a of x[r + i - top, q - left, a] * W[i, a][t, o]      r: row of y, q: column of x
-    y[r, j][o] = clamp(sum over t of P[r, j + shift - t][t, o] + bias[o])
+Input gradient, by overlap-add: each column q of dy is multiplied by a whole row of the kernel, and the overlapping
+products are added,
 
-The first line is a matrix product, done by gather tiles, the second adds overlapping rows of it. With W[i, a][t, o] =
-w[i, kw-1-t, a, o] this is the forward pass (shift = kw - 1), with w[kh-1-i, t, o, a], and dy for x, the input gradient
-(shift = padding on the left). The weight gradient turns it round: a column of x meets the kw * oc numbers of dy that
-lie side by side around it,
+    P[r, q][t, c] = sum over i, o of dy[r + top - i, q, o] * w[i, t, c, o]        r: row of dx
+    dx[r, j, c] = sum over t of P[r, j + left - t][t, c]
 
-    dw[i, kw-1-t, a, o] = sum over r, q of x[r + i - top, q - left, a] * dy[r, q + t - (kw-1)][o]
+The first line is a matrix product, done by gather tiles; rows and columns outside dy take no part.
 
-which is an outer tile, the kernel's columns in reverse order.
+Weight gradient: a column of x meets the kw * oc numbers of dy that lie side by side around it,
 
-    OverlapAdd         y, the forward pass or the input gradient
+    dw[i, kw-1-t, c, o] = sum over r, q of x[r + i - top, q - left, c] * dy[r, q + t - (kw-1), o]
+
+which is an outer tile, with the columns of the kernel in reverse order.
+
+    OverlapInputGrad   dx
     OverlapWeightGrad  dw and db
-    PackOverlap        lays W out as the tiles want it
+    PackOverlap        lays w out as the tiles of the first want it
 """
 
 import numpy as np
@@ -25,17 +27,15 @@ import numpy as np
 from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
-from fastcnn.kernels._cpu cimport fc_gather_tile, fc_outer_tile, fc_pool, fc_pool_kernels, table
+from fastcnn.kernels._cpu cimport fc_gather_tile, fc_outer_tile, table
 from fastcnn.kernels._op cimport Op, Tensor, fc_image, fc_run, fc_task, fc_tensor
-from fastcnn.kernels._conv import check_span
+from fastcnn.kernels._conv import check_span, grid_offsets
 
 cdef extern from "fc_kernels.h":
     ctypedef struct fc_overlap_row:
         const float *p
         Py_ssize_t ld, pixels
         Py_ssize_t taps, c, shift
-        const float *bias
-        float lo, hi
         float *y
         Py_ssize_t n
 
@@ -48,7 +48,6 @@ cdef extern from "fc_kernels.h":
         int vlen, mr, nr
         void (*gather_tile)(const fc_gather_tile *t) noexcept nogil
         void (*outer_tile)(const fc_outer_tile *t) noexcept nogil
-        fc_pool_kernels pool
         fc_overlap_kernels overlap
 
 # Products that wait to be added should stay in the first-level cache.
@@ -76,7 +75,163 @@ cdef const float *address(array, size, what) except? NULL:
     return <const float *><Py_ssize_t>array.ctypes.data
 
 
-# ------------------------------------------------------------------------------------- rows of a bordered image
+# ---------------------------------------------------------------------------------------------------- weights
+
+cdef struct weights_t:
+    const float *w       # (kh, kw, ic, oc)
+    float *packed        # [rows of the kernel from the last][oc][ld], of which kw * ic floats are weights
+    Py_ssize_t kh, kw, ic, oc, ld
+
+
+cdef void run_pack(const void *args, const fc_task *task) noexcept nogil:
+    cdef const weights_t *s = <const weights_t *>args
+    cdef Py_ssize_t i, j, o, width = s.kw * s.ic
+    cdef const float *w
+    cdef float *dst
+    for i in range(task.begin, task.end):
+        w = s.w + (s.kh - 1 - i) * width * s.oc
+        for o in range(s.oc):
+            dst = s.packed + (i * s.oc + o) * s.ld
+            for j in range(width):
+                dst[j] = w[j * s.oc + o]
+
+
+cdef class OverlapWeights:
+    """The weight array `w` (kh, kw, ic, oc) as the input gradient reads it.
+
+    `packed` is a float32 array of `packed_size` that PackOverlap fills once a step; without, this tells its size.
+    """
+
+    cdef weights_t c
+    cdef readonly Py_ssize_t packed_size
+    cdef object keep
+
+    def __init__(self, w, packed=None):
+        cdef weights_t *s = &self.c
+        s.kh, s.kw, s.ic, s.oc = w.shape
+        s.ld = round_up(s.kw * s.ic, kernels().vlen)
+        s.w = address(w, w.size, "OverlapWeights")
+        self.packed_size = s.kh * s.oc * s.ld
+        if packed is not None:
+            s.packed = <float *>address(packed, self.packed_size, "OverlapWeights: packed")
+        self.keep = (w, packed)
+
+
+cdef class PackOverlap(Op):
+    """Packs an OverlapWeights; items are rows of the kernel."""
+
+    def __init__(self, OverlapWeights weights, name="pack"):
+        if weights.c.packed == NULL:
+            raise ValueError("PackOverlap: the weights have no packed form")
+        self.run, self.args, self.items = <fc_run>run_pack, &weights.c, weights.c.kh
+        self.name, self.keep = name, weights
+
+
+# ---------------------------------------------------------------------------------------------- input gradient
+
+cdef struct input_grad_t:
+    fc_tensor dy, dx
+    weights_t weights
+    Py_ssize_t n, bands      # items are bands of rows, `bands` to an image
+    Py_ssize_t top, left     # row r of dx reads rows r - top, ..., r - top + kh - 1 of dy; left: the padding
+    Py_ssize_t band          # rows whose products wait in scratch
+    Py_ssize_t ld            # floats between the products of columns
+    const int *xoff          # of the columns of a band in dy
+    const int *poff          # in P
+    const int *koff
+
+
+cdef void multiply(const input_grad_t *g, const float *dy, Py_ssize_t first, Py_ssize_t last, Py_ssize_t k0,
+                   Py_ssize_t k1, float *p) noexcept nogil:
+    """The products of columns [first, last) of a band with rows [k0, k1) of the kernel, in tiles of nearly equal
+    height."""
+    cdef const kernel_table *k = kernels()
+    cdef fc_gather_tile t
+    cdef Py_ssize_t width = g.weights.kw * g.weights.ic, pixels = last - first, tiles = (pixels + k.mr - 1) // k.mr
+    cdef Py_ssize_t i, j = 0, at, stop
+    t.x, t.koff, t.depth = dy, g.koff + k0 * g.weights.oc, (k1 - k0) * g.weights.oc
+    t.ldw, t.bias, t.lo, t.hi, t.accumulate = g.weights.ld, NULL, -INFINITY, INFINITY, 0
+    while j < width:
+        t.w, t.y = g.weights.packed + k0 * g.weights.oc * t.ldw + j, p + j
+        t.n = <int>min(<Py_ssize_t>k.nr, width - j)
+        at = first
+        for i in range(tiles):
+            stop = first + pixels * (i + 1) // tiles
+            t.xoff, t.yoff, t.m = g.xoff + at, g.poff + at, <int>(stop - at)
+            k.gather_tile(&t)
+            at = stop
+        j += k.nr
+
+
+cdef void multiply_band(const input_grad_t *g, const float *dy, Py_ssize_t row, Py_ssize_t rows,
+                        float *p) noexcept nogil:
+    """Rows that reach the same rows of the kernel are multiplied together; `dy` is where the first starts."""
+    cdef Py_ssize_t r = 0, stop, k0 = 0, k1 = 0, start
+    while r < rows:
+        stop = r
+        while stop < rows:
+            start = row + stop - g.top
+            if stop > r and (max(<Py_ssize_t>0, -start) != k0 or min(g.weights.kh, g.dy.h - start) != k1):
+                break
+            k0, k1 = max(<Py_ssize_t>0, -start), min(g.weights.kh, g.dy.h - start)
+            stop += 1
+        multiply(g, dy, r * g.dy.w, stop * g.dy.w, k0, max(k0, k1), p)
+        r = stop
+
+
+cdef void run_input_grad(const void *args, const fc_task *task) noexcept nogil:
+    cdef const input_grad_t *g = <const input_grad_t *>args
+    cdef Py_ssize_t item, n, row, stop, rows, r
+    cdef float *p = <float *>task.scratch + kernels().vlen
+    cdef float *dx
+    cdef fc_overlap_row t
+    t.ld, t.pixels, t.taps, t.c, t.shift, t.n = g.ld, g.dy.w, g.weights.kw, g.dx.c, g.left, g.dx.w * g.dx.c
+    memset(task.scratch, 0, (kernels().vlen + g.band * g.dy.w * g.ld) * sizeof(float))  # zeros around products stay
+    for item in range(task.begin, task.end):
+        n = item // g.bands
+        row, stop = g.dx.h * (item % g.bands) // g.bands, g.dx.h * (item % g.bands + 1) // g.bands
+        dx = fc_image(&g.dx, task, n)
+        while row < stop:
+            rows = min(g.band, stop - row)
+            multiply_band(g, fc_image(&g.dy, task, n) + (row - g.top) * g.dy.row, row, rows, p)
+            for r in range(rows):
+                t.p, t.y = p + r * g.dy.w * g.ld, dx + (row + r) * g.dx.row
+                kernels().overlap.row(&t)
+            row += rows
+
+
+cdef class OverlapInputGrad(Op):
+    """dx of a convolution of few input channels; `padding` = (top, left) is the convolution's.
+
+    Items are images, or with `bands` > 1 bands of rows.
+    """
+
+    cdef input_grad_t c
+    cdef readonly str algorithm
+
+    def __init__(self, Tensor dy, OverlapWeights weights, Tensor dx, padding=(0, 0), Py_ssize_t bands=1,
+                 name="input gradient"):
+        cdef input_grad_t *g = &self.c
+        g.dy, g.dx, g.weights, g.n, g.bands = dy.c, dx.c, weights.c, dx.images, bands
+        if weights.c.packed == NULL or (g.dx.c, g.dy.c, dy.images) != (g.weights.ic, g.weights.oc, g.n):
+            raise ValueError(f"{name}: gradients and packed weights do not fit together")
+        top, g.left = padding
+        g.top = g.weights.kh - 1 - <Py_ssize_t>top
+        # Behind the products and after them: zeros for a vector that reaches beyond them.
+        g.ld = round_up((g.weights.kw + 1) * g.weights.ic, kernels().vlen) + kernels().vlen
+        fit = BAND_BYTES // max(1, 4 * g.dy.w * g.ld)
+        g.band = max(1, min(g.dx.h, <Py_ssize_t>fit))
+        self.scratch = 4 * (kernels().vlen + g.band * g.dy.w * g.ld)
+        check_span((g.band + g.weights.kh) * max(g.dy.row, g.dy.w * g.ld))
+        tables = (grid_offsets(1, g.band, g.dy.w, 0, g.dy.row, g.dy.c),
+                  grid_offsets(1, g.band, g.dy.w, 0, g.dy.w * g.ld, g.ld),
+                  grid_offsets(1, g.weights.kh, g.weights.oc, 0, g.dy.row, 1))
+        g.xoff, g.poff, g.koff = table_address(tables[0]), table_address(tables[1]), table_address(tables[2])
+        self.run, self.args, self.items = <fc_run>run_input_grad, g, g.n * bands
+        self.algorithm, self.name, self.keep = "direct", name, (dy, weights, dx, tables)
+
+
+# --------------------------------------------------------------------------------------------- weight gradient
 
 # The input rows of a pass: where the zeros around the image may be read they are used where they lie, else a band is
 # copied with its border.
@@ -89,15 +244,12 @@ cdef struct source_t:
     Py_ssize_t pitch      # floats between rows
 
 
-cdef Py_ssize_t set_source(source_t *s, Tensor x, origin, grid, extent, bint bare) except -1:
-    """Floats of scratch per row of a band that is copied, or 0. `bare`: rows outside the image are never read."""
-    s.x = x.c
-    (s.top, s.left), s.extent, s.cols = origin, extent, grid[1]
-    s.in_place = bare or (s.top <= x.c.top and grid[0] - 1 - s.top + s.extent <= x.c.h + x.c.bottom
-                          and s.left <= x.c.left and s.cols - s.left <= x.c.w + x.c.right)
-    s.pitch = s.x.row if s.in_place else s.cols * s.x.c
-    check_span((int(extent) + 1) * int(s.pitch))
-    return 0 if s.in_place else s.pitch
+cdef void set_source(source_t *s, Tensor x, padding, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t extent):
+    s.x, s.extent, s.cols = x.c, extent, cols
+    s.top, s.left = padding
+    s.in_place = (s.top <= x.c.top and rows - 1 - s.top + extent <= x.c.h + x.c.bottom
+                  and s.left <= x.c.left and cols - s.left <= x.c.w + x.c.right)
+    s.pitch = s.x.row if s.in_place else cols * s.x.c
 
 
 cdef const float *load_rows(const source_t *s, const fc_task *task, Py_ssize_t n, Py_ssize_t row, Py_ssize_t rows,
@@ -120,243 +272,6 @@ cdef const float *load_rows(const source_t *s, const fc_task *task, Py_ssize_t n
         dst += s.pitch
     return scratch
 
-
-# ---------------------------------------------------------------------------------------------------- weights
-
-cdef struct weights_t:
-    const float *w      # (kh, kw, ic, oc)
-    float *packed       # [kh * inner][ld]
-    Py_ssize_t kh, kw, inner, c, ld
-    int transposed
-
-
-cdef void pack_row(const weights_t *s, Py_ssize_t i, float *dst) noexcept nogil:
-    """W[i]: the rows of one row of the kernel."""
-    cdef Py_ssize_t a, t, o
-    cdef const float *w
-    for a in range(s.inner):
-        for t in range(s.kw):
-            if s.transposed:
-                w = s.w + ((s.kh - 1 - i) * s.kw + t) * s.c * s.inner + a
-                for o in range(s.c):
-                    dst[t * s.c + o] = w[o * s.inner]
-            else:
-                w = s.w + ((i * s.kw + s.kw - 1 - t) * s.inner + a) * s.c
-                memcpy(dst + t * s.c, w, s.c * sizeof(float))
-        dst += s.ld
-
-
-cdef void run_pack(const void *args, const fc_task *task) noexcept nogil:
-    cdef const weights_t *s = <const weights_t *>args
-    cdef Py_ssize_t i
-    for i in range(task.begin, task.end):
-        pack_row(s, i, s.packed + i * s.inner * s.ld)
-
-
-cdef class OverlapWeights:
-    """W of an overlap-add pass, from the weight array `w` (kh, kw, ic, oc); `transposed` for the input gradient.
-
-    `packed` is a float32 array of `packed_size` that PackOverlap fills once a step; without, this tells its size.
-    """
-
-    cdef weights_t c
-    cdef readonly Py_ssize_t packed_size
-    cdef object keep
-
-    def __init__(self, w, bint transposed=False, packed=None):
-        cdef weights_t *s = &self.c
-        s.kh, s.kw, ic, oc = w.shape
-        s.inner, s.c = (oc, ic) if transposed else (ic, oc)
-        s.transposed = transposed
-        s.ld = round_up(s.kw * s.c, kernels().vlen)
-        s.w = address(w, s.kh * s.kw * ic * oc, "OverlapWeights")
-        self.packed_size = s.kh * s.inner * s.ld
-        if packed is not None:
-            s.packed = <float *>address(packed, self.packed_size, "OverlapWeights: packed")
-        self.keep = (w, packed)
-
-
-cdef class PackOverlap(Op):
-    """Packs an OverlapWeights; items are rows of the kernel."""
-
-    def __init__(self, OverlapWeights weights, name="pack"):
-        if weights.c.packed == NULL:
-            raise ValueError("PackOverlap: the weights have no packed form")
-        self.run, self.args, self.items = <fc_run>run_pack, &weights.c, weights.c.kh
-        self.name, self.keep = name, weights
-
-
-# ------------------------------------------------------------------------------------------------- overlap-add
-
-cdef struct overlap_t:
-    source_t source
-    weights_t weights
-    fc_tensor y
-    const float *bias
-    float lo, hi
-    int bare                       # rows of x outside the image are skipped; else they are zeros
-    Py_ssize_t n, bands            # items are bands of rows, `bands` to an image
-    Py_ssize_t rows, cols          # of y before pooling
-    Py_ssize_t band                # rows whose products wait in scratch
-    Py_ssize_t unit                # rows that are pooled together
-    Py_ssize_t shift, ld           # P: its pixels are ld floats apart
-    const int *xoff                # of the columns of a band
-    const int *poff
-    const int *koff
-    Py_ssize_t products, bias_row, strip  # floats of scratch before each part
-    fc_pool pool                   # max-pooling of the result, windows side by side; kh == 0 without
-    unsigned char *arg             # (n, oh, ow, c) taps of the maxima, or NULL
-
-
-cdef void multiply(const overlap_t *g, const float *x, Py_ssize_t first, Py_ssize_t last, Py_ssize_t k0, Py_ssize_t k1,
-                   float *p) noexcept nogil:
-    """The products of columns [first, last) of a band with rows [k0, k1) of the kernel, in tiles of nearly equal
-    height."""
-    cdef const kernel_table *k = kernels()
-    cdef fc_gather_tile t
-    cdef Py_ssize_t width = g.weights.kw * g.weights.c, pixels = last - first, tiles = (pixels + k.mr - 1) // k.mr
-    cdef Py_ssize_t i, j = 0, at, stop
-    t.x, t.koff, t.depth = x, g.koff + k0 * g.weights.inner, (k1 - k0) * g.weights.inner
-    t.ldw, t.bias, t.lo, t.hi, t.accumulate = g.weights.ld, NULL, -INFINITY, INFINITY, 0
-    while j < width:
-        t.w, t.y = g.weights.packed + k0 * g.weights.inner * t.ldw + j, p + j
-        t.n = <int>min(<Py_ssize_t>k.nr, width - j)
-        at = first
-        for i in range(tiles):
-            stop = first + pixels * (i + 1) // tiles
-            t.xoff, t.yoff, t.m = g.xoff + at, g.poff + at, <int>(stop - at)
-            k.gather_tile(&t)
-            at = stop
-        j += k.nr
-
-
-cdef void multiply_band(const overlap_t *g, const float *x, Py_ssize_t row, Py_ssize_t rows, float *p) noexcept nogil:
-    """Rows that reach the same rows of the kernel are multiplied together."""
-    cdef Py_ssize_t r = 0, stop, k0 = 0, k1 = g.weights.kh, start
-    if not g.bare:
-        multiply(g, x, 0, rows * g.source.cols, k0, k1, p)
-        return
-    while r < rows:
-        stop = r
-        while stop < rows:
-            start = row + stop - g.source.top
-            if stop > r and (max(<Py_ssize_t>0, -start) != k0 or min(g.weights.kh, g.source.x.h - start) != k1):
-                break
-            k0, k1 = max(<Py_ssize_t>0, -start), min(g.weights.kh, g.source.x.h - start)
-            stop += 1
-        multiply(g, x, r * g.source.cols, stop * g.source.cols, k0, max(k0, k1), p)
-        r = stop
-
-
-cdef void add_band(const overlap_t *g, const fc_task *task, Py_ssize_t n, Py_ssize_t row, Py_ssize_t rows,
-                   float *scratch) noexcept nogil:
-    """Add up the products of some rows, into y or, if they are to be pooled, into a strip of rows and then y."""
-    cdef const kernel_table *k = kernels()
-    cdef fc_overlap_row t
-    cdef Py_ssize_t r, o, pitch = g.cols * g.weights.c
-    cdef float *y = fc_image(&g.y, task, n)
-    cdef void *arg = NULL
-    t.ld, t.pixels, t.taps, t.c, t.shift = g.ld, g.source.cols, g.weights.kw, g.weights.c, g.shift
-    t.lo, t.hi, t.n = g.lo, g.hi, pitch
-    t.bias = scratch + g.bias_row if g.bias != NULL else NULL
-    for r in range(rows):
-        t.p = scratch + g.products + k.vlen + r * g.source.cols * g.ld
-        t.y = scratch + g.strip + r * pitch if g.pool.kh else y + (row + r) * g.y.row
-        k.overlap.row(&t)
-    if g.pool.kh:
-        for o in range(row // g.pool.kh, (row + rows) // g.pool.kh):
-            if g.arg != NULL:
-                arg = g.arg + (n * g.pool.oh + o) * g.pool.ow * g.pool.c
-            k.pool.max_row(&g.pool, o, scratch + g.strip + (o * g.pool.kh - row) * pitch, pitch, y + o * g.y.row, arg)
-
-
-cdef void run_overlap(const void *args, const fc_task *task) noexcept nogil:
-    cdef const overlap_t *g = <const overlap_t *>args
-    cdef Py_ssize_t item, n, row, stop, rows, j, units = g.rows // g.unit
-    cdef float *scratch = <float *>task.scratch
-    cdef const float *x
-    memset(scratch + g.products, 0, (g.bias_row - g.products) * sizeof(float))  # the zeros around products stay
-    if g.bias != NULL:
-        for j in range(g.cols):
-            memcpy(scratch + g.bias_row + j * g.weights.c, g.bias, g.weights.c * sizeof(float))
-    for item in range(task.begin, task.end):
-        n = item // g.bands
-        row = units * (item % g.bands) // g.bands * g.unit
-        stop = units * (item % g.bands + 1) // g.bands * g.unit
-        while row < stop:
-            rows = min(g.band, stop - row)
-            x = load_rows(&g.source, task, n, row, rows, scratch)
-            multiply_band(g, x, row, rows, scratch + g.products + kernels().vlen)
-            add_band(g, task, n, row, rows, scratch)
-            row += rows
-
-
-cdef class OverlapAdd(Op):
-    """y = clamp(sum of overlapping products + bias).
-
-    x : tensor; `columns` of it, from -left on, are multiplied; `origin` = (top, left); `shift` as above. With `bare`
-    only rows of the image itself are read, else the zeros around it are too. Items are images, or with `bands` > 1
-    bands of rows. With `pool` = (kh, kw) the result is max-pooled over such windows, side by side, before it is
-    written; `arg` (n, oh, ow, oc), uint8 or None, receives the taps of the maxima, and `pool_relu` clamps them at 0.
-    """
-
-    cdef overlap_t c
-    cdef readonly str algorithm
-
-    def __init__(self, Tensor x, OverlapWeights weights, Tensor y, Py_ssize_t columns, Py_ssize_t shift, origin=(0, 0),
-                 bint bare=False, bias=None, clamp=(-INFINITY, INFINITY), Py_ssize_t bands=1, pool=None, arg=None,
-                 bint pool_relu=False, name="overlap-add"):
-        cdef overlap_t *g = &self.c
-        g.weights, g.y, g.bare, g.shift, g.bands, g.n = weights.c, y.c, bare, shift, bands, y.images
-        if weights.c.packed == NULL or g.y.c != g.weights.c or x.c.c != g.weights.inner or x.images != y.images:
-            raise ValueError(f"{name}: input, packed weights and output do not fit together")
-        g.lo, g.hi = clamp
-        if bias is not None:
-            g.bias = address(bias, g.y.c, f"{name}: bias")
-        g.rows, g.cols, g.unit = g.y.h, g.y.w, 1
-        if pool is not None:
-            self.set_pool(pool, arg, pool_relu)
-        copied = set_source(&g.source, x, origin, (g.rows, columns), g.weights.kh, bare)
-        g.ld = round_up(g.weights.kw * g.weights.c, kernels().vlen) + kernels().vlen
-        fit = BAND_BYTES // (4 * g.source.cols * g.ld * g.unit)
-        g.band = min(g.rows, g.unit * max(1, int(fit)))
-        tables = self.build_tables()
-        g.products = round_up((g.band - 1 + g.weights.kh) * copied, 16)
-        g.bias_row = g.products + round_up(g.band * g.source.cols * g.ld + kernels().vlen, 16)
-        g.strip = g.bias_row + round_up(g.cols * g.weights.c, 16)
-        self.scratch = 4 * (g.strip + (g.band * g.cols * g.weights.c if g.pool.kh else 0))
-        self.run, self.args, self.items = <fc_run>run_overlap, g, g.n * g.bands
-        self.algorithm, self.name, self.keep = "direct", name, (x, weights, y, bias, arg, tables)
-
-    cdef set_pool(self, window, arg, relu):
-        cdef overlap_t *g = &self.c
-        cdef fc_pool *p = &g.pool
-        p.kh, p.kw = p.sh, p.sw = window
-        p.c, p.oh, p.ow = g.y.c, g.y.h, g.y.w
-        p.h, p.w = p.oh * p.kh, p.ow * p.kw
-        p.relu, p.arg_bytes = relu, 1
-        g.rows, g.cols, g.unit = p.h, p.w, p.kh
-        if arg is not None:
-            if p.kh * p.kw > 254:
-                raise ValueError("pooled convolution: windows of more than 254 pixels cannot be told by a byte")
-            if arg.dtype != np.uint8 or arg.size != g.n * p.oh * p.ow * p.c or not arg.flags.c_contiguous:
-                raise ValueError("pooled convolution: arg must be contiguous uint8 of the pooled shape")
-            g.arg = <unsigned char *><Py_ssize_t>arg.ctypes.data
-
-    cdef build_tables(self):
-        """Offsets of the columns of a band in x and P, and of the depth."""
-        cdef overlap_t *g = &self.c
-        check_span(int(g.band) * int(max(g.source.pitch, g.source.cols * g.ld)))
-        row, q = np.indices((g.band, g.source.cols), np.int32)
-        i, a = np.indices((g.weights.kh, g.weights.inner), np.int32)
-        xoff = (row * np.int32(g.source.pitch) + q * np.int32(g.weights.inner)).ravel()
-        poff = (row * np.int32(g.source.cols) + q).ravel() * np.int32(g.ld)
-        koff = (i * np.int32(g.source.pitch) + a).ravel()
-        g.xoff, g.poff, g.koff = table_address(xoff), table_address(poff), table_address(koff)
-        return xoff, poff, koff
-
-
-# --------------------------------------------------------------------------------------------- weight gradient
 
 # Columns of x that see the same columns of the kernel: in band order, `cols` to a row, from `table` on.
 cdef struct columns_t:
@@ -437,7 +352,7 @@ cdef void run_weight_grad(const void *args, const fc_task *task) noexcept nogil:
 
 
 cdef class OverlapWeightGrad(Op):
-    """dw and db of a convolution of few output channels; `origin` = (top, left) is its padding.
+    """dw and db of a convolution of few output channels; `padding` = (top, left) is its own.
 
     Items are images, and each group of images overwrites or adds to its own partial sum: `dw` is (parts, kh, kw, ic,
     oc) and `db` (parts, oc) or None.
@@ -446,7 +361,7 @@ cdef class OverlapWeightGrad(Op):
     cdef weight_grad_t c
     cdef readonly str algorithm
 
-    def __init__(self, Tensor x, Tensor dy, dw, db=None, origin=(0, 0), name="weight gradient"):
+    def __init__(self, Tensor x, Tensor dy, dw, db=None, padding=(0, 0), name="weight gradient"):
         cdef weight_grad_t *g = &self.c
         parts, g.kh, g.kw, g.ic, g.oc = dw.shape
         g.dy, g.rows, g.dw_part = dy.c, dy.c.h, g.kh * g.kw * g.ic * g.oc
@@ -455,10 +370,10 @@ cdef class OverlapWeightGrad(Op):
         g.dw = <float *>address(dw, parts * g.dw_part, f"{name}: dw")
         if db is not None:
             g.db = <float *>address(db, parts * g.oc, f"{name}: db")
-        copied = set_source(&g.source, x, origin, (g.rows, g.dy.w + g.kw - 1), g.kh, False)
+        set_source(&g.source, x, padding, g.rows, g.dy.w + g.kw - 1, g.kh)
         g.band = max(1, min(g.rows, <Py_ssize_t>GRAD_PIXELS // g.source.cols))
         tables = self.build_tables()
-        g.sums = round_up((g.band - 1 + g.kh) * copied, 16)
+        g.sums = 0 if g.source.in_place else round_up((g.band - 1 + g.kh) * g.source.pitch, 16)
         g.lanes = g.sums + round_up(g.dw_part, 16)
         self.scratch = 4 * (g.lanes + g.oc * kernels().vlen)
         self.run, self.args, self.items = <fc_run>run_weight_grad, g, dy.images
@@ -467,7 +382,7 @@ cdef class OverlapWeightGrad(Op):
     cdef build_tables(self):
         """The kinds of columns, and for each the offsets of its pixels in x and of what they meet in dy."""
         cdef weight_grad_t *g = &self.c
-        check_span(int(g.band) * int(max(g.source.pitch, g.dy.row)))
+        check_span((g.band + g.kh) * max(g.source.pitch, g.dy.row))
         q = np.arange(g.source.cols)
         first = np.maximum(q - (g.kw - 1), 0)                  # of the columns of dy that a column of x meets
         taps = np.minimum(q, g.dy.w - 1) + 1 - first

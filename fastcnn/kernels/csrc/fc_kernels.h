@@ -20,6 +20,7 @@
 #include "fc_norm.h"
 #include "fc_optim.h"
 #include "fc_overlap.h"
+#include "fc_planes.h"
 #include "fc_augment.h"
 #include "fc_probe.h"
 #include "fc_resize.h"
@@ -91,9 +92,10 @@ typedef struct fc_kernels {
     fc_norm_kernels norm;
     fc_optim_kernels optim;
     fc_augment_kernels augment;
-    fc_overlap_kernels overlap;
     fc_probe_kernels probe;
     fc_winograd_kernels winograd;
+    fc_overlap_kernels overlap;
+    fc_plane_kernels planes;
 } fc_kernels;
 
 #endif

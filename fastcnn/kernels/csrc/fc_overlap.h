@@ -1,20 +1,18 @@
-/* Kernels of the overlap-add convolution: where few channels would leave most lanes of a matrix tile idle, a row of a
- * tile is a column of the image and its columns are (column of the kernel, channel). */
+/* Kernels of overlap-add convolution: where few channels would leave most lanes of a matrix tile idle, the columns of a
+ * tile are (column of the kernel, channel) pairs. */
 #ifndef FC_OVERLAP_H
 #define FC_OVERLAP_H
 
 #include <stddef.h>
 
-/* One row of y, n floats that are pixels of c channels, from the products p of the `pixels` columns that reach it:
- *     y[f] = clamp(sum_q p[q*ld + f - (q - shift)*c] + bias[f], lo, hi)   f < n
- * over the q < pixels for which that is one of the taps*c products of q, in order. At least vlen zeros stand before and
- * after the products of each pixel. */
+/* One row of y, n floats that are pixels of c channels, from the taps*c products p of each of `pixels` columns:
+ *     y[f] = sum_q p[q*ld + f - (q - shift)*c]   f < n
+ * over the q < pixels for which that is a product of q, in order. At least vlen zeros stand before the products of each
+ * column, and vlen + c after them. */
 typedef struct fc_overlap_row {
     const float *p;
     ptrdiff_t ld, pixels;
     ptrdiff_t taps, c, shift;
-    const float *bias; /* [n] or NULL */
-    float lo, hi;
     float *y;
     ptrdiff_t n;
 } fc_overlap_row;

@@ -5,6 +5,7 @@
 #include "dot.h"
 #include "overlap.h"
 #include "pool.h"
+#include "planes.h"
 #include "eltwise.h"
 #include "merge.h"
 #include "resize.h"
@@ -39,7 +40,8 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .norm = NORM_KERNELS,
     .optim = OPTIM_KERNELS,
     .augment = AUGMENT_KERNELS,
-    .overlap = OVERLAP_KERNELS,
     .probe = {fma_loop},
     .winograd = WINOGRAD_KERNELS,
+    .overlap = OVERLAP_KERNELS,
+    .planes = PLANE_KERNELS,
 };

@@ -3,12 +3,13 @@
 #include "vec.h"
 #include "fc_overlap.h"
 
-/* Products that reach y[f], ..., y[f + VLEN - 1]. */
-INLINE vf overlap_sum(const fc_overlap_row *t, ptrdiff_t f)
+/* Products that reach y[f], ..., y[f + VLEN - 1]: of `reach` pixels, one of which may add zeros only, so that away
+ * from the edges the loop is always equally long. */
+INLINE vf overlap_sum(const fc_overlap_row *t, ptrdiff_t f, ptrdiff_t reach)
 {
-    const int c = (int)t->c; /* division of 32 bits is the fast one */
-    const ptrdiff_t first = (int)f / c - t->taps + 1 + t->shift, stop = ((int)f + VLEN - 1) / c + 1 + t->shift;
-    const ptrdiff_t begin = first < 0 ? 0 : first, end = stop < t->pixels ? stop : t->pixels, step = t->ld - t->c;
+    const ptrdiff_t stop = ((int)f + VLEN - 1) / (int)t->c + 1 + t->shift; /* division of 32 bits is the fast one */
+    const ptrdiff_t begin = stop < reach ? 0 : stop - reach, end = stop < t->pixels ? stop : t->pixels;
+    const ptrdiff_t step = t->ld - t->c;
     const float *p = t->p + f + t->shift * t->c + begin * step;
     vf sum = splat(0);
     for (ptrdiff_t q = begin; q < end; q++, p += step) sum += load(p);
@@ -17,14 +18,10 @@ INLINE vf overlap_sum(const fc_overlap_row *t, ptrdiff_t f)
 
 static void overlap_row(const fc_overlap_row *t)
 {
-    const vf lo = splat(t->lo), hi = splat(t->hi);
+    const ptrdiff_t reach = t->taps + (VLEN + t->c - 2) / t->c;
     ptrdiff_t f = 0;
-    for (; f + VLEN <= t->n; f += VLEN)
-        store(t->y + f, clamp(overlap_sum(t, f) + (t->bias ? load(t->bias + f) : splat(0)), lo, hi));
-    const int tail = (int)(t->n - f);
-    if (tail)
-        store_part(t->y + f, clamp(overlap_sum(t, f) + (t->bias ? load_part(t->bias + f, tail) : splat(0)), lo, hi),
-                   tail);
+    for (; f + VLEN <= t->n; f += VLEN) store(t->y + f, overlap_sum(t, f, reach));
+    if (f < t->n) store_part(t->y + f, overlap_sum(t, f, reach), (int)(t->n - f));
 }
 
 static void overlap_channel_sums(const float *dy, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t c,
