@@ -57,7 +57,7 @@ def overlap_weights(w):
 def band_bytes(request, monkeypatch):
     """Bands of many rows, and of one."""
     monkeypatch.setattr(_overlap, "BAND_BYTES", request.param)
-    monkeypatch.setattr(_overlap, "GRAD_PIXELS", request.param // 16)
+    monkeypatch.setattr(overlap, "GRAD_PIXELS", request.param // 16)
     monkeypatch.setattr(_planes, "BAND_BYTES", request.param)
 
 
@@ -193,7 +193,7 @@ def test_what_does_not_fit_together_is_refused(rng):
         planes.forward(conv, tensor(x), w, tensor(dy), pooled=True, arg=np.zeros(3, np.uint8))
     with pytest.raises(ValueError, match="input gradient: gradients and packed weights"):
         overlap.input_grad(conv, tensor(dy), overlap.input_grad_weights(w), tensor(x))
-    with pytest.raises(ValueError, match="weight gradient: input, gradients and output"):
+    with pytest.raises(ValueError, match="weight gradient: panel and gradients"):
         overlap.weight_grad(conv, tensor(dy), tensor(dy), w[None])
     with pytest.raises(ValueError, match="packed: expected"):
         overlap.input_grad_weights(w, np.zeros(5, np.float32))

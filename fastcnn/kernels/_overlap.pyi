@@ -2,11 +2,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn.kernels._op import Op, Tensor
+from fastcnn.kernels._panels import Panel
 
 Pair = tuple[int, int]
 
 BAND_BYTES: int
-GRAD_PIXELS: int
 
 class OverlapWeights:
     packed_size: int
@@ -31,10 +31,9 @@ class OverlapWeightGrad(Op):
     algorithm: str
     def __init__(
         self,
-        x: Tensor,
+        panel: Panel,
         dy: Tensor,
         dw: NDArray[np.float32],
         db: NDArray[np.float32] | None = None,
-        padding: Pair = (0, 0),
         name: str = "weight gradient",
     ) -> None: ...

@@ -25,11 +25,12 @@ which is an outer tile, with the columns of the kernel in reverse order.
 import numpy as np
 
 from libc.math cimport INFINITY
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from fastcnn.kernels._cpu cimport fc_gather_tile, fc_outer_tile, table
 from fastcnn.kernels._op cimport Op, Tensor, fc_image, fc_run, fc_task, fc_tensor
-from fastcnn.kernels._conv import check_span, grid_offsets
+from fastcnn.kernels._panels cimport Panel, load_panel, panel_t, table_address
+from fastcnn.kernels._panels import check_span, grid_offsets
 
 cdef extern from "fc_kernels.h":
     ctypedef struct fc_overlap_row:
@@ -52,8 +53,6 @@ cdef extern from "fc_kernels.h":
 
 # Products that wait to be added should stay in the first-level cache.
 BAND_BYTES = 16 << 10
-# A weight gradient reads the same pixels once per tile of it.
-GRAD_PIXELS = 1024
 
 
 cdef inline const kernel_table *kernels() noexcept nogil:
@@ -62,10 +61,6 @@ cdef inline const kernel_table *kernels() noexcept nogil:
 
 cdef inline Py_ssize_t round_up(Py_ssize_t size, Py_ssize_t to) noexcept nogil:
     return (size + to - 1) // to * to
-
-
-cdef int *table_address(array):
-    return <int *><Py_ssize_t>array.ctypes.data
 
 
 cdef const float *address(array, size, what) except? NULL:
@@ -150,6 +145,7 @@ cdef void multiply(const input_grad_t *g, const float *dy, Py_ssize_t first, Py_
     cdef Py_ssize_t width = g.weights.kw * g.weights.ic, pixels = last - first, tiles = (pixels + k.mr - 1) // k.mr
     cdef Py_ssize_t i, j = 0, at, stop
     t.x, t.koff, t.depth = dy, g.koff + k0 * g.weights.oc, (k1 - k0) * g.weights.oc
+    t.run = t.lead = g.weights.oc
     t.ldw, t.bias, t.lo, t.hi, t.accumulate = g.weights.ld, NULL, -INFINITY, INFINITY, 0
     while j < width:
         t.w, t.y = g.weights.packed + k0 * g.weights.oc * t.ldw + j, p + j
@@ -233,46 +229,6 @@ cdef class OverlapInputGrad(Op):
 
 # --------------------------------------------------------------------------------------------- weight gradient
 
-# The input rows of a pass: where the zeros around the image may be read they are used where they lie, else a band is
-# copied with its border.
-cdef struct source_t:
-    fc_tensor x
-    Py_ssize_t top, left  # row r of the pass starts at row r - top of x, its columns at -left
-    Py_ssize_t extent     # rows of x that one row reaches
-    Py_ssize_t cols       # columns, those of the border included
-    int in_place
-    Py_ssize_t pitch      # floats between rows
-
-
-cdef void set_source(source_t *s, Tensor x, padding, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t extent):
-    s.x, s.extent, s.cols = x.c, extent, cols
-    s.top, s.left = padding
-    s.in_place = (s.top <= x.c.top and rows - 1 - s.top + extent <= x.c.h + x.c.bottom
-                  and s.left <= x.c.left and cols - s.left <= x.c.w + x.c.right)
-    s.pitch = s.x.row if s.in_place else cols * s.x.c
-
-
-cdef const float *load_rows(const source_t *s, const fc_task *task, Py_ssize_t n, Py_ssize_t row, Py_ssize_t rows,
-                            float *scratch) noexcept nogil:
-    """Where the pixels of rows [row, row + rows) of image n start."""
-    cdef Py_ssize_t r, i, stop = max(<Py_ssize_t>0, min(s.cols, s.x.w + s.left)), c = s.x.c
-    cdef Py_ssize_t lead = min(s.left, stop)
-    cdef const float *x = fc_image(&s.x, task, n)
-    cdef float *dst = scratch
-    if s.in_place:
-        return x + (row - s.top) * s.x.row - s.left * c
-    for i in range(rows - 1 + s.extent):
-        r = row - s.top + i
-        if r < 0 or r >= s.x.h:
-            memset(dst, 0, s.pitch * sizeof(float))
-        else:
-            memset(dst, 0, lead * c * sizeof(float))
-            memcpy(dst + lead * c, x + r * s.x.row + (lead - s.left) * c, (stop - lead) * c * sizeof(float))
-            memset(dst + stop * c, 0, (s.cols - stop) * c * sizeof(float))
-        dst += s.pitch
-    return scratch
-
-
 # Columns of x that see the same columns of the kernel: in band order, `cols` to a row, from `table` on.
 cdef struct columns_t:
     Py_ssize_t table, cols
@@ -280,15 +236,14 @@ cdef struct columns_t:
 
 
 cdef struct weight_grad_t:
-    source_t source
+    panel_t panel                 # of rows of dy by columns of x
     fc_tensor dy
     Py_ssize_t kh, kw, ic, oc
-    Py_ssize_t rows, band
     const columns_t *columns
     Py_ssize_t kinds              # of columns
-    const int *xoff
+    const int *xoff               # of the pixels of a band, kind by kind of columns
     const int *yoff
-    const int *koff
+    const int *sum_row            # where the sums of each row of the panel's matrix lie
     Py_ssize_t sums, lanes        # floats of scratch before the sums of an image, before those of db
     float *dw                     # [parts][kh][kw][ic][oc]
     float *db                     # [parts][oc] or NULL
@@ -300,15 +255,16 @@ cdef void outer_columns(const weight_grad_t *g, const columns_t *s, const float 
     """Adds the share of some rows of one kind of columns."""
     cdef const kernel_table *k = kernels()
     cdef fc_outer_tile t
-    cdef Py_ssize_t depth = g.kh * g.ic, tiles = (depth + k.mr - 1) // k.mr, i, j, first = 0, last, width = s.taps * g.oc
-    t.x, t.xoff, t.yoff = x, g.xoff + s.table, g.yoff + s.table
-    t.pixels, t.accumulate, t.lddw = rows * s.cols, 1, g.kw * g.oc
+    cdef Py_ssize_t depth = g.panel.depth, tiles = (depth + k.mr - 1) // k.mr, i, j, first = 0, last
+    cdef Py_ssize_t width = s.taps * g.oc
+    t.x, t.xoff, t.yoff, t.accumulate = x, g.xoff + s.table, g.yoff + s.table, 1
+    t.pixels, t.cols, t.xstep, t.ystep = rows * s.cols, s.cols, g.ic, g.oc
     for i in range(tiles):
         last = depth * (i + 1) // tiles
-        t.koff, t.m, j = g.koff + first, <int>(last - first), 0
+        t.koff, t.dw_row, t.m, j = g.panel.koff + first, g.sum_row + first, <int>(last - first), 0
         while j < width:
             t.n = <int>min(<Py_ssize_t>k.nr, width - j)
-            t.dy, t.dw = dy + j, sums + first * t.lddw + s.t * g.oc + j
+            t.dy, t.dw = dy + j, sums + s.t * g.oc + j
             k.outer_tile(&t)
             j += k.nr
         first = last
@@ -338,22 +294,23 @@ cdef void run_weight_grad(const void *args, const fc_task *task) noexcept nogil:
     for n in range(task.begin, task.end):
         memset(sums, 0, g.dw_part * sizeof(float))
         row, dy = 0, fc_image(&g.dy, task, n)
-        while row < g.rows:
-            rows = min(g.band, g.rows - row)
-            x = load_rows(&g.source, task, n, row, rows, scratch)
+        while row < g.panel.rows:
+            rows = min(g.panel.band, g.panel.rows - row)
+            x = load_panel(&g.panel, task, n, 1, row, rows, 0, g.ic, scratch)
             for i in range(g.kinds):
                 outer_columns(g, &g.columns[i], x, dy + row * g.dy.row, rows, sums)
             row += rows
         add_image(g, sums, accumulate, g.dw + task.part * g.dw_part)
         if g.db != NULL:
-            kernels().overlap.channel_sums(dy, g.dy.row, g.rows, g.dy.w, g.oc, scratch + g.lanes, accumulate,
+            kernels().overlap.channel_sums(dy, g.dy.row, g.dy.h, g.dy.w, g.oc, scratch + g.lanes, accumulate,
                                            g.db + task.part * g.oc)
         accumulate = 1
 
 
 cdef class OverlapWeightGrad(Op):
-    """dw and db of a convolution of few output channels; `padding` = (top, left) is its own.
+    """dw and db of a convolution of few output channels.
 
+    `panel` covers the rows of dy by the columns of x, border included, with the first column of the kernel as taps.
     Items are images, and each group of images overwrites or adds to its own partial sum: `dw` is (parts, kh, kw, ic,
     oc) and `db` (parts, oc) or None.
     """
@@ -361,42 +318,42 @@ cdef class OverlapWeightGrad(Op):
     cdef weight_grad_t c
     cdef readonly str algorithm
 
-    def __init__(self, Tensor x, Tensor dy, dw, db=None, padding=(0, 0), name="weight gradient"):
+    def __init__(self, Panel panel, Tensor dy, dw, db=None, name="weight gradient"):
         cdef weight_grad_t *g = &self.c
         parts, g.kh, g.kw, g.ic, g.oc = dw.shape
-        g.dy, g.rows, g.dw_part = dy.c, dy.c.h, g.kh * g.kw * g.ic * g.oc
-        if x.c.c != g.ic or g.dy.c != g.oc or x.images != dy.images:
-            raise ValueError(f"{name}: input, gradients and output do not fit together")
+        g.panel, g.dy, g.dw_part = panel.c, dy.c, g.kh * g.kw * g.ic * g.oc
+        if (g.panel.x.c, g.panel.width, g.panel.taps, g.dy.c) != (g.ic, g.ic, g.kh, g.oc) or \
+                (g.panel.rows, g.panel.cols) != (g.dy.h, g.dy.w + g.kw - 1):
+            raise ValueError(f"{name}: panel and gradients do not fit together")
         g.dw = <float *>address(dw, parts * g.dw_part, f"{name}: dw")
         if db is not None:
             g.db = <float *>address(db, parts * g.oc, f"{name}: db")
-        set_source(&g.source, x, padding, g.rows, g.dy.w + g.kw - 1, g.kh)
-        g.band = max(1, min(g.rows, <Py_ssize_t>GRAD_PIXELS // g.source.cols))
-        tables = self.build_tables()
-        g.sums = 0 if g.source.in_place else round_up((g.band - 1 + g.kh) * g.source.pitch, 16)
+        tables = self.build_tables(panel.mode == "in place")
+        g.sums = round_up(panel.scratch // 4, 16)
         g.lanes = g.sums + round_up(g.dw_part, 16)
         self.scratch = 4 * (g.lanes + g.oc * kernels().vlen)
         self.run, self.args, self.items = <fc_run>run_weight_grad, g, dy.images
-        self.algorithm, self.name, self.keep = "direct", name, (x, dy, dw, db, tables)
+        self.algorithm, self.name, self.keep = "direct", name, (panel, dy, dw, db, tables)
 
-    cdef build_tables(self):
+    cdef build_tables(self, bint in_place):
         """The kinds of columns, and for each the offsets of its pixels in x and of what they meet in dy."""
         cdef weight_grad_t *g = &self.c
-        check_span((g.band + g.kh) * max(g.source.pitch, g.dy.row))
-        q = np.arange(g.source.cols)
+        cdef panel_t *p = &g.panel
+        pitch = p.x.row if in_place else p.pw * g.ic
+        check_span((p.band + g.kh) * max(pitch, g.dy.row))
+        q, row = np.arange(p.cols), np.arange(p.band)[:, None]
         first = np.maximum(q - (g.kw - 1), 0)                  # of the columns of dy that a column of x meets
         taps = np.minimum(q, g.dy.w - 1) + 1 - first
         starts = np.flatnonzero(np.diff(taps, prepend=-1) | np.diff(first - q, prepend=g.kw))
-        row = np.arange(g.band)[:, None]
         kinds, xoff, yoff, at = [], [], [], 0
-        for begin, end in zip(starts, [*starts[1:], len(q)], strict=True):
+        for begin, end in zip(starts, [*starts[1:], p.cols], strict=True):
             kinds.append((at, end - begin, first[begin] - q[begin] + g.kw - 1, taps[begin]))
-            xoff.append((row * g.source.pitch + q[begin:end] * g.ic).ravel())
+            xoff.append((row * pitch + q[begin:end] * g.ic).ravel())
             yoff.append((row * g.dy.row + first[begin:end] * g.oc).ravel())
-            at += g.band * (end - begin)
-        i, a = np.indices((g.kh, g.ic))
-        memory = (np.array(kinds, np.intp), np.concatenate(xoff).astype(np.int32),
-                  np.concatenate(yoff).astype(np.int32), (i * g.source.pitch + a).ravel().astype(np.int32))
+            at += p.band * (end - begin)
+        memory = [np.array(kinds, np.intp)]
+        memory += [np.concatenate(table, dtype=np.int32, casting="unsafe") for table in (
+            xoff, yoff, [np.arange(p.depth) * (g.kw * g.oc)])]
         g.kinds, g.columns = len(kinds), <const columns_t *><Py_ssize_t>memory[0].ctypes.data
-        g.xoff, g.yoff, g.koff = (table_address(memory[1]), table_address(memory[2]), table_address(memory[3]))
+        g.xoff, g.yoff, g.sum_row = table_address(memory[1]), table_address(memory[2]), table_address(memory[3])
         return memory

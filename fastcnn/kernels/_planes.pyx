@@ -17,7 +17,8 @@ from libc.string cimport memcpy, memset
 
 from fastcnn.kernels._cpu cimport table
 from fastcnn.kernels._op cimport Op, Tensor, fc_image, fc_run, fc_task, fc_tensor
-from fastcnn.kernels._conv import check_span, grid_offsets
+from fastcnn.kernels._panels cimport table_address
+from fastcnn.kernels._panels import check_span, grid_offsets
 
 cdef extern from "fc_kernels.h":
     ctypedef struct fc_plane_strips:
@@ -199,5 +200,5 @@ cdef class PlaneConv(Op):
         xoff = grid_offsets(1, g.band, g.strips, 0, g.pitch, vlen)
         i, t, a = np.indices((g.kh, g.kw, g.x.c))
         koff = (i * g.pitch + t + a * g.plane).ravel().astype(np.int32)
-        g.xoff, g.koff = <const int *><Py_ssize_t>xoff.ctypes.data, <const int *><Py_ssize_t>koff.ctypes.data
+        g.xoff, g.koff = table_address(xoff), table_address(koff)
         return xoff, koff
