@@ -5,8 +5,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FC_PLANE_CHANNELS(vlen) ((vlen) / 2) /* most output channels */
-
 /* z[(i*n + j)*vlen + l] = sum_k x[xoff[i] + koff[k] + l] * w[k*n + j]   i < m, j < n <= vlen / 2, l < vlen
  * A *strip* is vlen neighbouring pixels of a row; z holds the n output channels of each strip. The sums run over k in
  * order. All lanes are read and written. */
