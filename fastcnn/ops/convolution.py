@@ -11,18 +11,21 @@ from fastcnn.algorithms import (
     FORWARD,
     INPUT_GRAD,
     WEIGHT_GRAD,
+    adds_overlaps,
     check_algorithm,
     check_winograd,
+    computes_planes,
     sums_by_channels,
     winograd_tile,
 )
 from fastcnn.arrays import IMAGES, WEIGHTS, Array, aligned_empty, as_float32
 from fastcnn.geometry import Conv, IntOrPair, Padding, image_shape, pair, resolve_transpose
 from fastcnn.kernels import conv as passes
-from fastcnn.kernels import winograd
+from fastcnn.kernels import overlap, planes, winograd
 from fastcnn.kernels._depthwise import DepthwiseConv, DepthwiseInputGrad, DepthwiseWeightGrad
 from fastcnn.kernels._gather import PackWeights
 from fastcnn.kernels._op import Op, Tensor
+from fastcnn.kernels._overlap import PackOverlap
 from fastcnn.kernels._winograd_weights import PackWinograd
 from fastcnn.ops._engine import bands, run, sum_over_images, tensor
 from fastcnn.utils import whole_number
@@ -278,8 +281,11 @@ def _forward(conv: Conv, x: Array, w: Array, b: Array | None, algorithm: str) ->
         weights, pack = _winograd_weights(conv, m, lambda packed: winograd.forward_weights(m, w, packed))
         run(*pack, winograd.forward(conv, m, tensor(x), weights, tensor(y), b, by_blocks=True))
         return y
-    weights, pack = packed_weights(lambda packed: passes.forward_weights(conv, w, packed))
     cuts = bands(conv.n, conv.window.oh)
+    if computes_planes(conv, algorithm):
+        run(planes.forward(conv, tensor(x), w, tensor(y), b, bands=cuts))
+        return y
+    weights, pack = packed_weights(lambda packed: passes.forward_weights(conv, w, packed))
     run(pack, passes.forward(conv, tensor(x), weights, tensor(y), b, algorithm, bands=cuts))
     return y
 
@@ -295,6 +301,10 @@ def _spread(conv: Conv, dy: Array, w: Array, b: Array | None, algorithm: str) ->
         weights, pack = _winograd_weights(conv, m, lambda packed: winograd.input_grad_weights(m, w, packed))
         run(*pack, winograd.input_grad(conv, m, tensor(dy), weights, tensor(dx), b, by_blocks=True))
         return dx
+    if adds_overlaps(conv, INPUT_GRAD, algorithm):
+        weights, pack = packed_weights(lambda packed: overlap.input_grad_weights(w, packed), PackOverlap)
+        run(pack, overlap.input_grad(conv, tensor(dy), weights, tensor(dx), bands=bands(conv.n, conv.window.ih)))
+        return dx if b is None else np.add(dx, b, out=dx)
     source, target, ops = tensor(dy), tensor(dx), []
     for phase in passes.phases(conv):
         weights, pack = packed_weights(lambda packed, p=phase: passes.input_grad_weights(conv, p, w, packed))
@@ -326,6 +336,8 @@ def _weight_grad(
             return DepthwiseWeightGrad(
                 inputs, errors, parts.reshape(len(parts), -1), None, kernel, *_steps(conv)
             )
+        if adds_overlaps(conv, WEIGHT_GRAD, algorithm):
+            return overlap.weight_grad(conv, inputs, errors, parts)
         return passes.weight_grad(conv, inputs, errors, parts, None, algorithm)
 
     return sum_over_images(conv.n, conv.w_shape, one_part_per_group)

@@ -14,11 +14,20 @@ from collections.abc import Sequence
 from math import inf, prod
 from typing import TYPE_CHECKING, Any
 
-from fastcnn.algorithms import FORWARD, INPUT_GRAD, WEIGHT_GRAD, sums_by_channels, winograd_tile
+from fastcnn.algorithms import (
+    FORWARD,
+    INPUT_GRAD,
+    WEIGHT_GRAD,
+    adds_overlaps,
+    computes_planes,
+    sums_by_channels,
+    winograd_tile,
+)
 from fastcnn.geometry import Conv as ConvSizes
 from fastcnn.geometry import Window
-from fastcnn.kernels import _depthwise, _eltwise, _pool, winograd
+from fastcnn.kernels import _depthwise, _eltwise, _pool, overlap, planes, winograd
 from fastcnn.kernels import conv as passes
+from fastcnn.kernels._overlap import PackOverlap
 from fastcnn.kernels._winograd_weights import PackWinograd
 
 if TYPE_CHECKING:
@@ -193,6 +202,9 @@ class Conv(Clamped):
         if m:
             self.winograd_forward(b, conv, m)
             return
+        if computes_planes(conv, self.algorithm, (self.pool.kh, self.pool.kw) if self.pool else None):
+            self.plane_forward(b, conv)
+            return
         x, y = b.buffer(self.x), b.buffer(self.y)
         by_channels = self.is_dense or (not self.pool and passes.is_dense_like(conv))
         weights = b.weights(self.kernel, self.kernel_shape,
@@ -220,6 +232,17 @@ class Conv(Clamped):
         self.step(b, "forward", lambda: [winograd.forward(
             conv, m, x.tensor, weights(), y.tensor, b.value(self.bias), by_blocks=not options["pipelined"],
             **self.pool_words(arg))], [x, weights], [y, arg], **options)
+
+    def plane_forward(self, b, conv):
+        x, y, arg = b.buffer(self.x), b.buffer(self.y), self.pool_args(b)
+
+        def make():
+            words = self.pool_words(arg)
+            words["pooled"] = words.pop("pool", None) is not None
+            return [planes.forward(conv, x.tensor, self.kernel.value.reshape(self.kernel_shape), y.tensor,
+                                   b.value(self.bias), **words)]
+
+        self.step(b, "forward", make, [x], [y, arg], weight_bytes=self.weight_bytes)
 
     def winograd_weights(self, b, conv, m, make):
         """The weights, and how the step that reads them is run: large ones are a stage of their own."""
@@ -249,7 +272,7 @@ class Conv(Clamped):
     def grad_halo(self, b):
         conv = self.sizes(self.x, b.n)
         if not b.wants_gradient(self.x) or self.algorithm == "im2col" \
-                or winograd_tile(conv, INPUT_GRAD, self.algorithm):
+                or winograd_tile(conv, INPUT_GRAD, self.algorithm) or adds_overlaps(conv, INPUT_GRAD, self.algorithm):
             return NO_HALO
         return input_grad_halo(conv)
 
@@ -257,6 +280,9 @@ class Conv(Clamped):
         m = winograd_tile(conv, WEIGHT_GRAD, self.algorithm)
         if m:
             self.winograd_weight_grad(b, conv, m, dz)
+            return
+        if adds_overlaps(conv, WEIGHT_GRAD, self.algorithm):
+            self.overlap_weight_grad(b, conv, dz)
             return
         by_channels = conv.groups == 1 and (self.is_dense or self.weight_bytes > passes.LARGE_WEIGHTS)
         x = b.buffer(self.x) if by_channels else b.saved(self.x)
@@ -269,6 +295,15 @@ class Conv(Clamped):
 
         self.step(b, "weight gradient", make, [x, dz], [], pipelined=not by_channels, deferred=by_channels,
                   partial=parts)
+
+    def overlap_weight_grad(self, b, conv, dz):
+        x, parts = b.buffer(self.x), b.partial_gradients(self.kernel, self.bias)
+
+        def make():
+            dw, db = parts()
+            return [overlap.weight_grad(conv, x.tensor, dz.tensor, dw.reshape(len(dw), *self.kernel_shape), db)]
+
+        self.step(b, "weight gradient", make, [x, dz], [], partial=parts)
 
     def winograd_weight_grad(self, b, conv, m, dz):
         parts = b.partial_gradients(self.kernel, self.bias)
@@ -288,6 +323,9 @@ class Conv(Clamped):
         if m:
             self.winograd_input_grad(b, conv, m, dz)
             return
+        if adds_overlaps(conv, INPUT_GRAD, self.algorithm):
+            self.overlap_input_grad(b, conv, dz)
+            return
         with b.gradient_of(self.x) as dx:
             for phase in passes.phases(conv):
                 weights = b.weights(self.kernel, self.kernel_shape,
@@ -296,6 +334,12 @@ class Conv(Clamped):
                 self.step(b, "input gradient", lambda p=phase, w=weights: [
                     passes.input_grad(conv, p, dz.tensor, w(), dx.tensor, self.algorithm, **self.dense_options)],
                     [dz, weights], [dx], pipelined=not self.is_dense, weight_bytes=self.weight_bytes)
+
+    def overlap_input_grad(self, b, conv, dz):
+        weights = b.weights(self.kernel, self.kernel_shape, overlap.input_grad_weights, True, PackOverlap)
+        with b.gradient_of(self.x) as dx:
+            self.step(b, "input gradient", lambda: [overlap.input_grad(conv, dz.tensor, weights(), dx.tensor)],
+                      [dz, weights], [dx], weight_bytes=self.weight_bytes)
 
     def winograd_input_grad(self, b, conv, m, dz):
         weights, options = self.winograd_weights(b, conv, m, winograd.input_grad_weights)

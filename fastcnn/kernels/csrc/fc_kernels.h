@@ -19,6 +19,8 @@
 #include "fc_merge.h"
 #include "fc_norm.h"
 #include "fc_optim.h"
+#include "fc_overlap.h"
+#include "fc_planes.h"
 #include "fc_augment.h"
 #include "fc_probe.h"
 #include "fc_resize.h"
@@ -92,6 +94,8 @@ typedef struct fc_kernels {
     fc_augment_kernels augment;
     fc_probe_kernels probe;
     fc_winograd_kernels winograd;
+    fc_overlap_kernels overlap;
+    fc_plane_kernels planes;
 } fc_kernels;
 
 #endif

@@ -3,7 +3,9 @@
 #include "depthwise.h"
 #include "tile.h"
 #include "dot.h"
+#include "overlap.h"
 #include "pool.h"
+#include "planes.h"
 #include "eltwise.h"
 #include "merge.h"
 #include "resize.h"
@@ -40,4 +42,6 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .augment = AUGMENT_KERNELS,
     .probe = {fma_loop},
     .winograd = WINOGRAD_KERNELS,
+    .overlap = OVERLAP_KERNELS,
+    .planes = PLANE_KERNELS,
 };

@@ -162,9 +162,56 @@ INLINE void max_grad_row_body(const fc_pool p, ptrdiff_t o, const float *dy, con
     }
 }
 
+/* Of n / c whole 2 x 2 windows of few channels, VLEN windows at a time: vectors run over pixels and channels alike.
+ * Float f of a row of dx belongs to window f / 2c, and to the right half of it where f % 2c >= c. */
+INLINE void max_grad_few(const float *dy, const uint8_t *arg, ptrdiff_t n, float *dx, ptrdiff_t row, const int c)
+{
+    for (; n > 0; n -= c * VLEN, dy += c * VLEN, arg += c * VLEN, dx += 2 * c * VLEN) {
+        vf g[VLEN / 2 + 1], at[VLEN / 2 + 1];
+        UNROLL for (int v = 0; v <= c; v++) {
+            const ptrdiff_t left = v < c ? n - v * VLEN : 0;
+            const int lanes = left < VLEN ? (int)left : VLEN;
+            g[v] = left > 0 ? pool_load(dy + v * VLEN, lanes) : splat(0);
+            at[v] = left > 0 ? (vf)load_arg(arg, v * VLEN, lanes, 1) : splat(0);
+        }
+        UNROLL for (int v = 0; v < 2 * c; v++) {
+            const ptrdiff_t left = 2 * n - v * VLEN;
+            const int lanes = left < VLEN ? (int)left : VLEN, first = v * VLEN / (2 * c) * c / VLEN;
+            const vi f = LANES + v * VLEN, right = f % (2 * c) >= c, from = f / (2 * c) * c + f % c - first * VLEN;
+            const vi dv = (vi)shuffle(g[first], g[first + 1], from), tap = (vi)shuffle(at[first], at[first + 1], from);
+            if (left <= 0) break;
+            pool_store(dx + v * VLEN, (vf)((tap == -right) & dv), lanes);
+            pool_store(dx + row + v * VLEN, (vf)((tap == 2 - right) & dv), lanes);
+        }
+    }
+}
+
+/* Channel counts so few that vectors of channels would be half empty at best. */
+#if VLEN == 16
+#define FOR_EACH_FEW(C) C(1) C(2) C(3) C(4) C(5) C(6) C(7) C(8)
+#elif VLEN == 8
+#define FOR_EACH_FEW(C) C(1) C(2) C(3) C(4)
+#else
+#define FOR_EACH_FEW(C) C(1) C(2)
+#endif
+
+/* Whether row o consists of whole 2 x 2 windows side by side, of few channels. */
+INLINE int has_few_2x2(const fc_pool *p, ptrdiff_t o)
+{
+    return p->kh == 2 && p->kw == 2 && p->sh == 2 && p->sw == 2 && !p->pt && !p->pl && !p->overlap
+        && p->arg_bytes == 1 && 2 * p->c <= VLEN && 2 * o + 2 <= p->h && 2 * p->ow <= p->w;
+}
+
 static void pool_max_grad_row(const fc_pool *p, ptrdiff_t o, const float *dy, const void *arg, float *dx,
                               ptrdiff_t row)
 {
+    if (has_few_2x2(p, o)) {
+        switch (p->c) {
+#define CASE(c) case c: max_grad_few(dy, arg, p->ow * c, dx, row, c); return;
+            FOR_EACH_FEW(CASE)
+#undef CASE
+        }
+    }
     if (p->arg_bytes == 1) max_grad_row_body(*p, o, dy, arg, dx, row, 1);
     else max_grad_row_body(*p, o, dy, arg, dx, row, 4);
 }

@@ -99,7 +99,9 @@ INLINE void store_part(float *p, vf v, int n)
 
 /* Lanes from and to unsigned bytes; storing keeps the low eight bits of each lane. */
 typedef uint8_t vb __attribute__((vector_size(VLEN)));
-#if VLEN == 8
+#if VLEN == 16
+INLINE vb low_bytes(vi v) { return (vb)_mm512_cvtepi32_epi8((__m512i)v); }
+#elif VLEN == 8
 INLINE vb low_bytes(vi v)
 {
     const __m256i words = _mm256_packs_epi32((__m256i)(v & 255), (__m256i)(v & 255));
