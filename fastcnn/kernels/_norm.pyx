@@ -157,7 +157,8 @@ cdef class MovingScale(Op):
 
 
 cdef class FoldNorm(MovingScale):
-    """Weights of a layer that also does the normalisation after it: folded = w * scale, bias = (b - mean) * scale + beta.
+    """Weights of a layer that also does the normalisation after it: folded = w * scale,
+    bias = (b - mean) * scale + beta.
 
     `w` and `folded` are float32 (..., c); b, gamma and beta may be None.
     """

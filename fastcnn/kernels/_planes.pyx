@@ -152,8 +152,8 @@ cdef class PlaneConv(Op):
     """y = clamp(conv(x, w) + bias), `origin` = (top, left) zeros before x; y of at most vlen / 2 channels.
 
     Items are images, or with `bands` > 1 bands of rows. With `pooled` the result is max-pooled over 2 x 2 windows, side
-    by side, before it is written; `arg` (n, oh, ow, oc), uint8 or None, receives the taps of the maxima, and `pool_relu`
-    clamps them at 0.
+    by side, before it is written; `arg` (n, oh, ow, oc), uint8 or None, receives the taps of the maxima, and
+    `pool_relu` clamps them at 0.
     """
 
     cdef planes_t c
