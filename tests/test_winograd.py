@@ -15,11 +15,14 @@ import pytest
 
 from fastcnn import algorithms, layers, ops, reference, set_algorithm_policy
 from fastcnn.geometry import Conv
-from fastcnn.kernels import _cpu, _winograd, winograd
+from fastcnn.kernels import _cpu, _winograd_conv, _winograd_grad, _winograd_tiles, winograd
 from fastcnn.kernels._executor import Program, Stage, run_op
 from fastcnn.kernels._op import Tensor
 from fastcnn.kernels._pool import MaxPool
-from fastcnn.kernels._winograd import PackWinograd, Tiles, WinogradConv, WinogradWeightGrad, WinogradWeights
+from fastcnn.kernels._winograd_conv import WinogradConv
+from fastcnn.kernels._winograd_grad import WinogradWeightGrad
+from fastcnn.kernels._winograd_tiles import Tiles
+from fastcnn.kernels._winograd_weights import PackWinograd, WinogradWeights
 from fastcnn.models import Sequential
 from tests.check import assert_close, assert_same, guarded, poison, small_ints
 from tests.fuzz_conv import WINOGRAD_ULPS
@@ -153,7 +156,7 @@ def test_padding(m, padding, isa, rng):
 @each_m
 def test_every_number_of_tiles_in_a_product(m, isa, rng, monkeypatch):
     """One to two and a half rows of register tiles; the products' last rows must not touch what follows."""
-    monkeypatch.setattr(_winograd, "MAX_TILES", 64)
+    monkeypatch.setattr(_winograd_tiles, "MAX_TILES", 64)
     for tiles in range(1, 36):
         Problem(rng, (1, m, m * tiles, 3), 5).check_all(m)
 
@@ -229,10 +232,10 @@ def test_forward_bits_do_not_depend_on_cuts(m, isa, threads, rng, monkeypatch):
     want = forward(conv, m, x, w)
     for options in ({"group": 3}, {"group": 7, "chunk": 2}, {"by_blocks": True}):
         assert forward(conv, m, x, w, **options).tobytes() == want.tobytes()
-    monkeypatch.setattr(_winograd, "MIN_TILES", 1)
+    monkeypatch.setattr(_winograd_tiles, "MIN_TILES", 1)
     for size, shares in ((1, 1000), (200_000, 20)):
-        monkeypatch.setattr(_winograd, "BLOCK_BYTES", size)
-        monkeypatch.setattr(_winograd, "SHARE_CHANNELS", shares)
+        monkeypatch.setattr(_winograd_conv, "BLOCK_BYTES", size)
+        monkeypatch.setattr(_winograd_conv, "SHARE_CHANNELS", shares)
         for by_blocks in (False, True):
             assert forward(conv, m, x, w, group=3, by_blocks=by_blocks).tobytes() == want.tobytes()
 
@@ -242,8 +245,8 @@ def test_weight_gradients_in_parts(m, isa, threads, rng, monkeypatch):
     p = Problem(rng, (5, 9, 6, 17), 40)
     for group, chunk in ((1, 1), (2, 1), (2, 2), (5, 2), (5, 5)):
         p.check(m, gradients=weight_grad(p.conv, m, p.x, p.dy, group, chunk))
-    monkeypatch.setattr(_winograd, "MIN_TILES", 1)
-    monkeypatch.setattr(_winograd, "GRAD_BLOCK_BYTES", 1)
+    monkeypatch.setattr(_winograd_tiles, "MIN_TILES", 1)
+    monkeypatch.setattr(_winograd_grad, "GRAD_BLOCK_BYTES", 1)
     p.check(m, gradients=weight_grad(p.conv, m, p.x, p.dy, 2))
 
 
@@ -251,7 +254,7 @@ def test_weight_gradients_in_parts(m, isa, threads, rng, monkeypatch):
 @pytest.mark.parametrize("ic, oc", [(17, 40), (130, 5), (64, 33), (70, 70)])
 @pytest.mark.parametrize("sum_bytes", (1, 100_000, 10**9))
 def test_weight_gradients_in_slices_of_channels(m, ic, oc, sum_bytes, isa, rng, monkeypatch):
-    monkeypatch.setattr(_winograd, "SUM_BYTES", sum_bytes)
+    monkeypatch.setattr(_winograd_grad, "SUM_BYTES", sum_bytes)
     p = Problem(rng, (5, 6, 9, ic), oc)
     p.check(m, gradients=weight_grad(p.conv, m, p.x, p.dy, 2))
     p.check(m, gradients=weight_grad(p.conv, m, p.x, p.dy, 1, by_channels=True))
@@ -266,24 +269,24 @@ def test_slices_bits_do_not_depend_on_threads(threads, rng):
 
 def test_units_of_work():
     """A few units are a power of two, so that threads share them evenly; few tiles are cut by channels too."""
-    assert [_winograd.units_of_work(tiles, 28, 64)[0] for tiles in (0, 1, 28, 35, 36, 70, 128, 448, 561)] == [
+    assert [_winograd_conv.units_of_work(tiles, 28, 64)[0] for tiles in (0, 1, 28, 35, 36, 70, 128, 448, 561)] == [
         1, 1, 1, 1, 2, 2, 4, 16, 17]
-    assert [_winograd.units_of_work(28, 28, channels) for channels in (32, 128, 256, 384, 512, 4096)] == [
+    assert [_winograd_conv.units_of_work(28, 28, channels) for channels in (32, 128, 256, 384, 512, 4096)] == [
         (1, 1), (1, 1), (1, 2), (1, 2), (1, 4), (1, 8)]
-    assert _winograd.units_of_work(128, 28, 4096) == (4, 2)
+    assert _winograd_conv.units_of_work(128, 28, 4096) == (4, 2)
     _, mr, _ = _cpu.tile_sizes()
     for channels in (0, 1, 48, 96, 160, 544, 10_000):
-        tiles = _winograd.tiles_per_block(36, channels, 10**6)
-        assert tiles % mr == 0 and _winograd.MIN_TILES <= tiles <= _winograd.MAX_TILES
+        tiles = _winograd_tiles.tiles_per_block(36, channels, 10**6)
+        assert tiles % mr == 0 and _winograd_tiles.MIN_TILES <= tiles <= _winograd_tiles.MAX_TILES
 
 
 def test_slices_of_the_gradient(isa):
     vlen, _, nr = _cpu.tile_sizes()
     for ic, oc in ((1, 1), (16, 16), (64, 64), (64, 128), (130, 96), (512, 512), (3, 4096), (4096, 3)):
         for least in (1, 4):
-            rows, columns = _winograd.gradient_slices(36, ic, oc, least)
+            rows, columns = _winograd_grad.gradient_slices(36, ic, oc, least)
             assert rows % vlen == columns % nr == 0
-            fits = 4 * 36 * rows * columns <= _winograd.SUM_BYTES and -(-ic // rows) * -(-oc // columns) >= least
+            fits = 4 * 36 * rows * columns <= _winograd_grad.SUM_BYTES and -(-ic // rows) * -(-oc // columns) >= least
             assert fits or (rows, columns) == (vlen, nr)
             assert rows < ic + vlen and columns < oc + nr
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from fastcnn.geometry import Conv
-from fastcnn.kernels._winograd import Tiles, WinogradConv, WinogradWeightGrad, WinogradWeights
+from fastcnn.kernels._winograd_conv import WinogradConv
+from fastcnn.kernels._winograd_grad import WinogradWeightGrad
+from fastcnn.kernels._winograd_tiles import Tiles
+from fastcnn.kernels._winograd_weights import WinogradWeights
 
 # Larger transformed weights are not stored but made where they are used: reading them would take longer.
 STORED_BYTES = 5 << 20

@@ -23,7 +23,7 @@ from fastcnn.kernels import winograd
 from fastcnn.kernels._depthwise import DepthwiseConv, DepthwiseInputGrad, DepthwiseWeightGrad
 from fastcnn.kernels._gather import PackWeights
 from fastcnn.kernels._op import Op, Tensor
-from fastcnn.kernels._winograd import PackWinograd
+from fastcnn.kernels._winograd_weights import PackWinograd
 from fastcnn.ops._engine import bands, run, sum_over_images, tensor
 
 

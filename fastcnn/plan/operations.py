@@ -19,7 +19,7 @@ from fastcnn.geometry import Conv as ConvSizes
 from fastcnn.geometry import Window
 from fastcnn.kernels import _depthwise, _eltwise, _pool, winograd
 from fastcnn.kernels import conv as passes
-from fastcnn.kernels._winograd import PackWinograd
+from fastcnn.kernels._winograd_weights import PackWinograd
 
 if TYPE_CHECKING:
     from fastcnn.layers.base import Layer, Variable

@@ -55,6 +55,15 @@ typedef struct fc_winograd_transforms {
                     int accumulate);
 } fc_winograd_transforms;
 
+/* Cache lines that will be needed soon: `lines` of them from at[i] + offset[k] + skip on, i < count, k < offsets. They
+ * are asked for a few at a time, between products: memory then works while the multipliers do. */
+typedef struct fc_winograd_fetch {
+    const float *const *at;
+    ptrdiff_t count;
+    const ptrdiff_t *offset;
+    ptrdiff_t offsets, skip, lines;
+} fc_winograd_fetch;
+
 /* The products of one block of output channels, `vectors` of VLEN, for all points. */
 typedef struct fc_winograd_product {
     const float *v;
@@ -66,9 +75,8 @@ typedef struct fc_winograd_product {
     ptrdiff_t points, tiles, depth;
     int vectors;
     int accumulate; /* add to the result instead of overwriting it */
-    float *const *targets;  /* [tiles] or NULL: where outputs will go, to be brought into cache meanwhile: */
-    const ptrdiff_t *fetch; /* [fetches] offsets, one of each tile per point */
-    ptrdiff_t fetches;
+    const fc_winograd_fetch *fetch; /* [fetches], each of at most `points` offsets */
+    int fetches;
 } fc_winograd_product;
 
 typedef struct fc_winograd_kernels {

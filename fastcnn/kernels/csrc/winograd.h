@@ -388,6 +388,18 @@ INLINE void add_products(vf *acc, const float *x, const vf *w, const int nv, con
     UNROLL for (int v = 0; v < nv; v++) acc[v] += value * w[v];
 }
 
+/* A share of the lines that are due at point p: [first, last) of `all` steps. */
+INLINE void fetch_lines(const fc_winograd_product *g, unsigned p, ptrdiff_t first, ptrdiff_t last, ptrdiff_t all)
+{
+    for (const fc_winograd_fetch *f = g->fetch; f < g->fetch + g->fetches; f++) {
+        const unsigned every = (unsigned)g->points / (unsigned)f->offsets, k = p / every;
+        if (p % every || k >= f->offsets) continue;
+        const ptrdiff_t offset = f->offset[k] + f->skip, stop = f->count * last / all;
+        for (ptrdiff_t i = f->count * first / all; i < stop; i++)
+            for (ptrdiff_t j = 0; j < f->lines; j++) __builtin_prefetch(f->at[i] + offset + 16 * j, 0, 2);
+    }
+}
+
 /* m tiles times nv vectors of output channels at one point. */
 INLINE void multiply_tile(const fc_winograd_product *g, const float *v, const float *u, float *out, const int m,
                           const int nv)
@@ -423,14 +435,6 @@ static void multiply_rows(const fc_winograd_product *g, const float *v, const fl
         switch (m) { FOR_EACH_M(MULTIPLY_2) }
 }
 
-/* Pixel p of the outputs of tiles [first, last), whose stores would otherwise wait for memory one after another. */
-INLINE void fetch_targets(const fc_winograd_product *g, ptrdiff_t p, ptrdiff_t first, ptrdiff_t last)
-{
-    if (!g->targets || p >= g->fetches) return;
-    for (ptrdiff_t i = first; i < last; i++)
-        for (int j = 0; j < g->vectors; j++) __builtin_prefetch(g->targets[i] + g->fetch[p] + j * VLEN, 1);
-}
-
 static void winograd_multiply(const fc_winograd_product *g)
 {
     const ptrdiff_t blocks = (g->tiles + MR - 1) / MR;
@@ -439,7 +443,7 @@ static void winograd_multiply(const fc_winograd_product *g)
         float *out = g->m + p * g->m_point;
         for (ptrdiff_t b = 0, first = 0, last; b < blocks; b++, first = last) {
             last = g->tiles * (b + 1) / blocks;
-            fetch_targets(g, p, first, last);
+            fetch_lines(g, (unsigned)p, first, last, g->tiles);
             multiply_rows(g, v + first * VLEN, g->u + p * g->u_point, out + first * VLEN, last - first);
         }
     }
@@ -473,6 +477,7 @@ static void winograd_outer(const fc_winograd_product *g)
         const float *m = g->m + p * g->m_point;
         float *u = g->u + p * g->u_point;
         for (ptrdiff_t i = 0; i < g->depth; i += OUTER_ROWS, u += OUTER_ROWS * NR) {
+            fetch_lines(g, (unsigned)p, i, i + OUTER_ROWS < g->depth ? i + OUTER_ROWS : g->depth, g->depth);
             const float *v = g->v + p * g->v_point + i / VLEN * g->v_group + i % VLEN;
             if (g->vectors == 1) outer_product(g, v, m, u, 1);
             else outer_product(g, v, m, u, 2);

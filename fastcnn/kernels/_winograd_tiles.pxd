@@ -1,0 +1,126 @@
+from fastcnn.kernels._cpu cimport table
+from fastcnn.kernels._op cimport Tensor, fc_task, fc_tensor
+
+cdef extern from "fc_kernels.h":
+    ctypedef struct fc_winograd_tile:
+        const float *x
+        Py_ssize_t row, pixel
+        const float *const *at
+        Py_ssize_t c
+
+    ctypedef struct fc_winograd_target:
+        float *y
+        Py_ssize_t row, pixel
+        int rows, cols, n
+        const float *bias
+        float lo, hi
+        int relu
+        unsigned char *arg
+        Py_ssize_t arg_row, arg_pixel
+
+    ctypedef void (*fc_tile_transform)(const fc_winograd_tile *t, float *v, Py_ssize_t group,
+                                       Py_ssize_t point) noexcept nogil
+    ctypedef void (*fc_block_transform)(const float *v, Py_ssize_t group, Py_ssize_t point,
+                                        const fc_winograd_target *t) noexcept nogil
+
+    ctypedef struct fc_winograd_transforms:
+        fc_tile_transform input
+        fc_tile_transform gradient
+        fc_block_transform output
+        fc_block_transform pool
+        void (*weights)(const float *w, Py_ssize_t tap, Py_ssize_t row, Py_ssize_t rows, int n, float *u,
+                        Py_ssize_t point) noexcept nogil
+        void (*inverse)(const float *u, Py_ssize_t point, Py_ssize_t rows, int n, float *dw, Py_ssize_t tap,
+                        Py_ssize_t row, int accumulate) noexcept nogil
+
+    ctypedef struct fc_winograd_fetch:
+        const float *const *at
+        Py_ssize_t count
+        const Py_ssize_t *offset
+        Py_ssize_t offsets, skip, lines
+
+    ctypedef struct fc_winograd_product:
+        const float *v
+        Py_ssize_t v_group, v_point
+        float *u
+        Py_ssize_t u_point
+        float *m
+        Py_ssize_t m_group, m_point
+        Py_ssize_t points, tiles, depth
+        int vectors, accumulate
+        const fc_winograd_fetch *fetch
+        int fetches
+
+    ctypedef struct fc_winograd_kernels:
+        fc_winograd_transforms f2, f4
+        void (*multiply)(const fc_winograd_product *g) noexcept nogil
+        void (*outer)(const fc_winograd_product *g) noexcept nogil
+
+    ctypedef struct kernel_table "fc_kernels":
+        fc_winograd_kernels winograd
+
+
+cdef inline const fc_winograd_kernels *kernels() noexcept nogil:
+    return &(<const kernel_table *>table()).winograd
+
+
+cdef inline const fc_winograd_transforms *transforms(Py_ssize_t m) noexcept nogil:
+    return &kernels().f4 if m == 4 else &kernels().f2
+
+
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+
+cdef inline Py_ssize_t point_stride(Py_ssize_t floats) noexcept nogil:
+    """At least `floats`, an odd number of cache lines: neighbouring points then lie in different sets of a cache."""
+    return 16 * ((floats + 15) // 16 | 1)
+
+
+# How the outputs of a pass are cut into tiles, and the tensor that the tiles read: `size` x `size` pixels each,
+# the first one's from (-top, -left) on.
+cdef struct tiles_t:
+    fc_tensor x
+    Py_ssize_t m, size
+    Py_ssize_t rows, cols     # outputs per image
+    Py_ssize_t down, across   # tiles per image
+    Py_ssize_t top, left
+    const float *zeros        # a pixel outside the image
+
+
+cdef struct place_t:
+    Py_ssize_t n, row, col    # image, and tile in it
+
+
+cdef inline place_t place_of(const tiles_t *s, Py_ssize_t tile) noexcept nogil:
+    cdef place_t at
+    at.n = tile // (s.down * s.across)
+    at.row = tile // s.across % s.down
+    at.col = tile % s.across
+    return at
+
+
+cdef inline void next_place(const tiles_t *s, place_t *at) noexcept nogil:
+    at.col += 1
+    if at.col == s.across:
+        at.col = 0
+        at.row += 1
+        if at.row == s.down:
+            at.row = 0
+            at.n += 1
+
+
+cdef class Tiles:
+    cdef tiles_t c
+    cdef readonly Py_ssize_t images
+    cdef object keep
+
+
+cdef void transform_tiles(const tiles_t *s, const fc_task *task, fc_tile_transform transform, Py_ssize_t first,
+                          Py_ssize_t count, Py_ssize_t c0, Py_ssize_t c, float *v, Py_ssize_t group,
+                          Py_ssize_t point) noexcept nogil
+cdef void find_corners(const tiles_t *s, const fc_task *task, const fc_tensor *t, Py_ssize_t edge, Py_ssize_t first,
+                       Py_ssize_t count, Py_ssize_t c0, float **at) noexcept nogil
+cdef void pixel_offsets(const fc_tensor *t, Py_ssize_t edge, Py_ssize_t *offset) noexcept nogil
+cdef int fetch_tiles(fc_winograd_fetch *f, float **at, Py_ssize_t count, const Py_ssize_t *offset, Py_ssize_t offsets,
+                     Py_ssize_t c, Py_ssize_t share, Py_ssize_t shares) noexcept nogil

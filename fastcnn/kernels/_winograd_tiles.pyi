@@ -1,0 +1,12 @@
+from fastcnn.kernels._op import Tensor
+
+Pair = tuple[int, int]
+
+MIN_TILES: int
+MAX_TILES: int
+
+def tiles_per_block(points: int, channels: int, memory: int) -> int: ...
+
+class Tiles:
+    images: int
+    def __init__(self, x: Tensor, grid: Pair, m: int, size: int, origin: Pair = (0, 0)) -> None: ...

@@ -1,0 +1,111 @@
+"""Tiles of m x m outputs for Winograd's convolution of 3 x 3 kernels at stride 1, m = 2 or 4.
+
+    Tiles               how the outputs of a pass are cut, and the tensor that the tiles read
+
+The mathematics, and how transformed tiles lie in memory, are in csrc/winograd.h and csrc/fc_winograd.h.
+"""
+
+import numpy as np
+
+from fastcnn.kernels._op cimport fc_image
+
+# A block of tiles is at most so large: by then a pass over the weights serves enough of them.
+MIN_TILES, MAX_TILES = 28, 112
+
+
+def tiles_per_block(points, channels, memory):
+    """How many tiles of so many transformed channels fit `memory` bytes, in whole tiles of the products."""
+    mr = table().mr
+    tiles = min(MAX_TILES, memory // (4 * points * max(1, channels))) // mr * mr
+    return max(tiles, -(-MIN_TILES // mr) * mr)
+
+
+cdef class Tiles:
+    """Tiles of m x m of `grid` = (rows, cols) outputs per image, and the tensor they read.
+
+    x : what is read: `size` x `size` pixels per tile (m + 2, or m for a gradient's own tiles), the first tile's from
+    `origin` = (-top, -left) on; pixels outside x are zeros.
+    """
+
+    def __init__(self, Tensor x, grid, Py_ssize_t m, Py_ssize_t size, origin=(0, 0)):
+        cdef tiles_t *s = &self.c
+        if m not in (2, 4) or size not in (m, m + 2):
+            raise ValueError(f"Winograd: no transform for tiles of {m} outputs from {size} inputs")
+        s.x, s.m, s.size = x.c, m, size
+        s.rows, s.cols = grid
+        s.top, s.left = origin
+        s.down, s.across = ceil_div(s.rows, m), ceil_div(s.cols, m)
+        zeros = np.zeros(s.x.c + 1, np.float32)
+        s.zeros = <const float *><Py_ssize_t>zeros.ctypes.data
+        self.images, self.keep = x.images, (x, zeros)
+
+
+cdef void find_pixels(const tiles_t *s, const float *image, Py_ssize_t row, Py_ssize_t col,
+                      const float **at) noexcept nogil:
+    """Where the pixels of a tile from (row, col) on are; those outside the image are zeros."""
+    cdef Py_ssize_t i, j
+    cdef Py_ssize_t first = max(<Py_ssize_t>0, min(-col, s.size)), last = max(first, min(s.x.w - col, s.size))
+    cdef const float *x
+    for i in range(row, row + s.size):
+        if i < 0 or i >= s.x.h:
+            for j in range(s.size):
+                at[j] = s.zeros
+        else:
+            x = image + i * s.x.row + col * s.x.c
+            for j in range(first):
+                at[j] = s.zeros
+            for j in range(first, last):
+                at[j] = x + j * s.x.c
+            for j in range(last, s.size):
+                at[j] = s.zeros
+        at += s.size
+
+
+cdef void transform_tiles(const tiles_t *s, const fc_task *task, fc_tile_transform transform, Py_ssize_t first,
+                          Py_ssize_t count, Py_ssize_t c0, Py_ssize_t c, float *v, Py_ssize_t group,
+                          Py_ssize_t point) noexcept nogil:
+    """Channels [c0, c0 + c) of tiles [first, first + count); the first of them goes to v."""
+    cdef const float *pixels[36]
+    cdef fc_winograd_tile t
+    cdef place_t place = place_of(s, first)
+    cdef Py_ssize_t i, row, col
+    cdef const float *image
+    t.row, t.pixel, t.c = s.x.row, s.x.c, c
+    for i in range(count):
+        image = fc_image(&s.x, task, place.n) + c0
+        row, col = place.row * s.m - s.top, place.col * s.m - s.left
+        t.x, t.at = image + row * s.x.row + col * s.x.c, NULL
+        if row < 0 or col < 0 or row + s.size > s.x.h or col + s.size > s.x.w:
+            find_pixels(s, image, row, col, pixels)
+            t.at = pixels
+        transform(&t, v, group, point)
+        v += table().vlen
+        next_place(s, &place)
+
+
+# ------------------------------------------------------------------------- where tiles are, to be fetched or written
+
+cdef void find_corners(const tiles_t *s, const fc_task *task, const fc_tensor *t, Py_ssize_t edge, Py_ssize_t first,
+                       Py_ssize_t count, Py_ssize_t c0, float **at) noexcept nogil:
+    """Where the edge x edge pixels of each tile begin in a tensor that is cut like the outputs, from channel c0 on."""
+    cdef place_t place = place_of(s, first)
+    cdef Py_ssize_t i
+    for i in range(count):
+        at[i] = fc_image(t, task, place.n) + place.row * edge * t.row + place.col * edge * t.c + c0
+        next_place(s, &place)
+
+
+cdef void pixel_offsets(const fc_tensor *t, Py_ssize_t edge, Py_ssize_t *offset) noexcept nogil:
+    """Of the pixels of a tile from its corner."""
+    cdef Py_ssize_t i
+    for i in range(edge * edge):
+        offset[i] = i // edge * t.row + i % edge * t.c
+
+
+cdef int fetch_tiles(fc_winograd_fetch *f, float **at, Py_ssize_t count, const Py_ssize_t *offset, Py_ssize_t offsets,
+                     Py_ssize_t c, Py_ssize_t share, Py_ssize_t shares) noexcept nogil:
+    """Makes f fetch a share of the c channels of tiles with these corners and pixels; the number of fetches, 0 or 1."""
+    cdef Py_ssize_t lines = ceil_div(c, 16), first = lines * share // shares
+    f.at, f.count, f.offset, f.offsets = <const float *const *>at, count, offset, offsets
+    f.skip, f.lines = 16 * first, lines * (share + 1) // shares - first
+    return count > 0 and f.lines > 0
