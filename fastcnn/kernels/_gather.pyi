@@ -8,6 +8,8 @@ STRIP_PIXELS: int
 SMALL_WEIGHTS: int
 SLICE_DEPTH: int
 DENSE_UNITS: int
+LEAST_DENSE_UNITS: int
+ROWS_AHEAD: int
 WIDE_BLOCKS: int
 
 class Weights:

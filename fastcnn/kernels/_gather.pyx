@@ -26,8 +26,18 @@ SLICE_DEPTH = 256
 # all of them.
 WIDE_BLOCKS = 8
 cdef Py_ssize_t WIDE = WIDE_BLOCKS
-# A dense layer is cut into this many units of work if its batch allows.
-DENSE_UNITS = 16
+# A dense layer is cut into this many units of work if its batch allows; fewer where that lets each unit read longer
+# stretches of the rows of W.
+DENSE_UNITS, LEAST_DENSE_UNITS = 16, 8
+# Rows of W that are asked for ahead: no hardware foresees short stretches that lie far apart.
+ROWS_AHEAD = 32
+cdef Py_ssize_t AHEAD = ROWS_AHEAD
+
+cdef extern from *:
+    """
+    static inline void fc_prefetch(const float *p) { __builtin_prefetch(p, 0, 3); }
+    """
+    void fc_prefetch(const float *p) noexcept nogil
 
 
 cdef struct weights_t:
@@ -299,9 +309,11 @@ cdef void pack_slice(const gather_t *g, Py_ssize_t s, Py_ssize_t begin, Py_ssize
     at."""
     cdef const weights_t *w = &g.weights
     cdef Py_ssize_t depth = g.panel.depth, first = depth * s // g.slices
-    cdef Py_ssize_t rows = depth * (s + 1) // g.slices - first, i, block
+    cdef Py_ssize_t rows = depth * (s + 1) // g.slices - first, i, block, j
     cdef const float *src = w.w + first * w.ldw
     for i in range(rows):
+        for j in range(begin * w.nr, end * w.nr, 16):
+            fc_prefetch(src + AHEAD * w.ldw + j)
         for block in range(begin, end):
             memcpy(dst + ((block - begin) * rows + i) * w.nr, src + block * w.nr,
                    min(<Py_ssize_t>w.nr, w.outputs - block * w.nr) * sizeof(float))
@@ -396,7 +408,7 @@ cdef class Gather(Op):
         if g.copied or (by_channels and g.panel.rows * g.panel.cols == 1 and not g.weights.few):
             g.slices = max(1, round(int(g.panel.depth) / SLICE_DEPTH))
         if g.copied:
-            g.wide = max(1, min(WIDE_BLOCKS, blocks // DENSE_UNITS))
+            g.wide = max(1, min(WIDE_BLOCKS, blocks // LEAST_DENSE_UNITS))
         g.units = (g.weights.blocks + g.wide - 1) // g.wide
         if g.copied:
             g.weight_floats = g.wide * g.weights.nr * (g.panel.depth // g.slices + 1)
