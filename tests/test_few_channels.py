@@ -12,7 +12,7 @@ import fastcnn as fc
 from fastcnn import layers, ops, reference
 from fastcnn.algorithms import INPUT_GRAD, WEIGHT_GRAD, adds_overlaps, computes_planes
 from fastcnn.geometry import Conv
-from fastcnn.kernels import _cpu, _overlap, _planes, overlap, planes
+from fastcnn.kernels import _cpu, _overlap, _planes, _pool, overlap, planes
 from fastcnn.kernels import conv as passes
 from fastcnn.kernels._executor import Program, Stage, run_op
 from tests.check import assert_same, guarded, small_ints
@@ -124,6 +124,18 @@ def test_pooling_without_taps(isa, rng):
     run_op(planes.forward(conv, tensor(x), w, tensor(y), b, pooled=True))
     check()
     assert_same(y, reference.conv2d(x, w, b, **words).reshape(2, 3, 2, 6, 2, 2).max((2, 4)))
+
+
+@pytest.mark.parametrize("width", (1, 7, 8, 9, 15, 16, 17, 33))
+def test_gradient_of_pooling_few_channels(width, isa, rng):
+    """Each gradient goes to the tap that is named; 255 names none. A row and a column are left over."""
+    for c in range(1, _cpu.tile_sizes()[0] // 2 + 1):
+        dy, arg = small_ints(rng, (2, 3, width, c)), rng.choice([0, 1, 2, 3, 255], (2, 3, width, c)).astype(np.uint8)
+        (dx, check), window = guarded((2, 7, 2 * width + 1, c)), (2, 2)
+        run_op(_pool.MaxPoolGrad(tensor(dy), tensor(dx), arg, window, window))
+        check()
+        taps = np.where(arg[..., None] == np.arange(4), dy[..., None], 0).reshape(2, 3, width, c, 2, 2)
+        assert_same(dx[:, :6, :-1], taps.transpose(0, 1, 4, 2, 5, 3).reshape(2, 6, 2 * width, c))
 
 
 # ---- overlap-add
