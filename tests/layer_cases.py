@@ -247,15 +247,14 @@ LAYERS = table(
 # ------------------------------------------------------------------------------------------ losses and optimizers
 
 CONVOLUTION = ("Conv2D", {"filters": 6, "kernel_size": 3, "activation": "relu"})
-MAPS = (("Conv2D", {"filters": UNITS, "kernel_size": 1}),)  # a prediction for every pixel
 
 
 def loss(kind: str, targets: str, activation: str | None = None, maps: bool = False, weighted: bool = False,
          **words: Any) -> Case:
     """A loss of predictions for images, or for their pixels, behind an activation."""
-    last = {"units": UNITS} if not maps else {"filters": UNITS, "kernel_size": 1}
-    last = ("Conv2D" if maps else "Dense", {**last, "activation": activation})
-    return Case(CONVOLUTION, head=(last,) if maps else (FLAT_HEAD[0], last), loss=(kind, words), targets=targets,
+    of_images = (("Flatten", {}), ("Dense", {"units": UNITS, "activation": activation}))
+    of_pixels = (("Conv2D", {"filters": UNITS, "kernel_size": 1, "activation": activation}),)
+    return Case(CONVOLUTION, head=of_pixels if maps else of_images, loss=(kind, words), targets=targets,
                 weighted=weighted)
 
 
@@ -353,10 +352,7 @@ class Probe(layers.Layer):
 
 
 class Network:
-    """A case's network in fastcnn, with weights that do not depend on its generator.
-
-    `adapted` are the numbers of nodes that learn from data before training.
-    """
+    """A case's network in fastcnn, with weights that do not depend on its generator; `probed`: probes behind stems."""
 
     def __init__(self, name: str, case: Case, probed: bool = False) -> None:
         inputs = [Input(shape) for shape in case.shapes]
@@ -439,26 +435,26 @@ def train(name: str, case: Case) -> Results:
     results = {"layer": inner, "shape": np.array(inner.shape), "outputs": model.predict(x)}
     if not case.steps:
         return results
-    found = [step(model, name, case, x)]
+    y = targets(name, case, (BATCH, *model.output_shape[1:]))
+    weights = sample_weight(name, y) if case.weighted else None
+    found = [step(model, case, x, y, weights)]
     gradients = model._plan("train", BATCH).builder.gradient_arrays
     results.update({f"gradients/{number}/{i}": gradients[v].copy() for number, layer in enumerate(network.layers)
                     for i, v in enumerate(layer.variables) if v.trainable})
-    found += [step(model, name, case, x) for _ in range(case.steps - 1)]
+    found += [step(model, case, x, y, weights) for _ in range(case.steps - 1)]
     probed = Network(name, case, probed=True)
-    step(probed.model, name, case, x)
+    step(probed.model, case, x, y, weights)
     results.update({f"gradients of inputs/{i}": probe.gradient for i, probe in enumerate(probed.probes)})
     return {**results, "losses": np.array(found), "outputs after": model.predict(x)}
 
 
-def step(model: Model, name: str, case: Case, x: Any) -> float:
+def step(model: Model, case: Case, x: Any, y: np.ndarray, weights: np.ndarray | None) -> float:
     """The loss of one step of training, which compiles the model first if need be."""
     if model.optimizer is None:
         model.compile(make(optimizers, case.optimizer), make(losses, case.loss))
-    y = targets(name, case, (BATCH, *model.output_shape[1:]))
-    if case.weighted:
-        words = {"batch_size": BATCH, "shuffle": False, "verbose": 0, "sample_weight": sample_weight(name, y)}
-        return model.fit(x, y, **words).history["loss"][0]
-    return model.train_on_batch(x, y)
+    if weights is None:
+        return model.train_on_batch(x, y)
+    return model.fit(x, y, BATCH, shuffle=False, verbose=0, sample_weight=weights).history["loss"][0]
 
 
 def describe(name: str, case: Case) -> tuple[dict[str, Any], Results]:
