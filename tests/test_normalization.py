@@ -396,7 +396,6 @@ def test_threads_do_not_change_a_bit(make):
     assert len({trained(threads, make) for threads in (1, 2, 3, 4)}) == 1
 
 
-@pytest.mark.parametrize("make", [batch_net, sample_net])
 def read_in_two_places():
     """Normalised values that one layer reads, and others that two read, or the user."""
     x = fc.Input((8, 9, 3))
@@ -433,6 +432,7 @@ def test_values_computed_anew_change_no_bit(outputs, monkeypatch):
     assert trained == kept and memory < more and not names
 
 
+@pytest.mark.parametrize("make", [batch_net, sample_net])
 def test_a_resumed_training_has_the_same_bits(make, tmp_path, rng):
     model, (x, y) = make(), data(rng)
     model.compile("adam", SPARSE)
