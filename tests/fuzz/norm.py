@@ -131,7 +131,9 @@ def training(case: Case, model: fc.Model, layer: Any, x: np.ndarray, rng: np.ran
     dy = np.where(near, 0, normal(rng, x.shape)).astype(np.float32)
     gamma = 1.0 if layer.gamma is None else np.abs(layer.gamma.numpy()).max()
     slope, spread = gamma * layer_steepness(case, layer, x + case.offset), x.size**0.5
-    magnitudes = {"output 0": np.abs(z).max() + 4, "kernel": slope * spread * np.abs(x).max(), "bias": slope * spread,
+    shifted = slope * np.abs(known[model.graph.nodes[0].outputs[0]]).max() / ULPS  # the layer's input is rounded too
+    magnitudes = {"output 0": np.abs(z).max() + 4 + 2 * shifted, "kernel": slope * spread * np.abs(x).max(),
+                  "bias": slope * spread,
                   "gamma": spread * np.abs(z).max(), "beta": spread, "moving_mean": 1.0, "moving_variance": 1.0}
     return sensitive_step(model, [x], [dy], magnitudes, ULPS, rng)
 
