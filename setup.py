@@ -57,11 +57,11 @@ class BuildKernels(build_ext):
         wanted = os.environ.get("FASTCNN_OPENMP") != "0"
         openmp = ["-fopenmp"] if wanted and self.compiles(["-fopenmp"]) else []
         sanitize = SANITIZE if os.environ.get("FASTCNN_SANITIZE") == "1" else []
-        strip = ["-s"] if sys.platform == "linux" and not sanitize else []  # no names of local functions
+        cpu = next(e for e in self.extensions if e.name.endswith("._cpu"))
+        strip = ["-s"] if sys.platform == "linux" and not sanitize else []  # names of local functions
         for extension in self.extensions:
             extension.extra_compile_args = C_FLAGS + openmp + sanitize
-            extension.extra_link_args = openmp + sanitize + strip
-        cpu = next(e for e in self.extensions if e.name.endswith("._cpu"))
+            extension.extra_link_args = openmp + sanitize + (strip if extension is not cpu else [])
         cpu.sources += [str(CSRC / name) for name in isas]
         cpu.define_macros += [(f"FC_HAVE_{name[8:-2].upper()}", "1") for name in isas]
         cpu.define_macros += [("FC_FLAGS", '"' + " ".join(C_FLAGS + openmp + sanitize) + '"')]

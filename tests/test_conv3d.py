@@ -29,6 +29,10 @@ CONVS = [
     (1, 4, 3, 5, 20, 8, (2, 3, 3), {"padding": "same", "algorithm": "im2col"}),
     (2, 1, 5, 5, 3, 5, (1, 3, 3), {"padding": "same"}),
     (0, 3, 3, 3, 2, 3, 2, {}),
+    # Volumes flatter than the kernel: offsets of the taps go back from one slice to the next.
+    (1, 2, 1, 2, 1, 1, 3, {"padding": "same"}),
+    (2, 5, 1, 6, 1, 3, (3, 5, 3), {"padding": "same", "strides": (1, 1, 3)}),
+    (1, 2, 1, 2, 5, 40, (3, 5, 3), {"padding": "same"}),
 ]
 
 

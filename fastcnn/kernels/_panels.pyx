@@ -140,6 +140,10 @@ cdef class Panel:
         p.run = max(<Py_ssize_t>1, p.width)
         while p.run < p.depth and koff[p.run] == koff[0] + p.run:
             p.run += p.width
+        for t in range(p.depth):
+            if t % p.run and koff[t] != koff[t - 1] + 1:  # not all runs are as long as the first
+                p.run = p.width
+                break
         p.xoff, p.tap_row, p.tap_col, p.koff = table_address(xoff), row, col, koff
         return xoff, tables
 

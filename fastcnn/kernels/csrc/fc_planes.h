@@ -28,7 +28,8 @@ typedef struct fc_plane_kernels {
     void (*join)(const float *z, int n, int pixels, const float *bias, float lo, float hi, float *y);
 
     /* The maxima of 2 x 2 windows of z + bias, as pool.max_row: y[l*n + j] is the largest of the pixels 2l and 2l + 1
-     * of two rows, which lie at z and z + row; each is two strips, or one if pixels <= vlen / 2.   l < pixels <= vlen */
+     * of two rows, which lie at z and z + row; each is two strips, or one if pixels <= vlen / 2.   l < pixels <= vlen
+     */
     void (*pool)(const float *z, ptrdiff_t row, int n, int pixels, const float *bias, int relu, float *y, uint8_t *arg);
 } fc_plane_kernels;
 

@@ -149,7 +149,9 @@ INLINE void outer_tile_sum(const fc_outer_tile *t, const int m, const int nv, co
 
 INLINE void outer_tile_body(const fc_outer_tile *t, const int m, const int nv, const int partial)
 {
-    if (t->koff[m - 1] - t->koff[0] == m - 1) outer_tile_sum(t, m, nv, partial, 1);
+    int run = 1; /* the taps of a volume may go back: first and last do not tell */
+    for (int i = 1; i < m; i++) run &= t->koff[i] == t->koff[0] + i;
+    if (run) outer_tile_sum(t, m, nv, partial, 1);
     else outer_tile_sum(t, m, nv, partial, 0);
 }
 
