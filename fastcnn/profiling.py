@@ -253,7 +253,8 @@ def _algorithm(what: Any) -> str:
     """That of a convolution, or the family: the module of the op."""
     if not isinstance(what, Op):
         return "numpy"
-    return getattr(what, "algorithm", None) or type(what).__module__.rpartition("._")[2]
+    family = type(what).__module__.rpartition("._")[2]  # of the modules of Winograd's convolution, the first word
+    return getattr(what, "algorithm", None) or ("winograd" if family.startswith("winograd") else family)
 
 
 def _flops(model: Model, n: int) -> dict[Layer, int]:

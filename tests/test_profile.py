@@ -159,6 +159,16 @@ def test_layer_called_twice_counts_twice():
 # -- what it leaves behind
 
 
+def test_algorithms_have_one_name_for_all_passes():
+    """However many modules compute them."""
+    x = fc.Input((24, 24, 32))
+    y = L.Conv2D(32, 3, padding="same", algorithm="winograd", name="second")(L.Conv2D(32, 3, padding="same")(x))
+    net = fc.Model(x, L.Dense(3)(L.Flatten()(y)))
+    net.compile("sgd", "mse")
+    rows = net.profile(np.ones((4, 24, 24, 32)), np.ones((4, 3)), batch_size=4).rows
+    assert {row.algorithm for row in rows if row.layer == "second"} == {"winograd"}
+
+
 def test_model_learns_nothing(model, data):
     model.train_on_batch(*data)
     before, iterations = model.get_weights(), model.optimizer.iterations
