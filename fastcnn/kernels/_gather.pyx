@@ -10,7 +10,7 @@ from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
 from fastcnn.kernels._cpu cimport fc_dot_tile, fc_gather_tile, fc_kernels, fc_pool, table
-from fastcnn.kernels._op cimport Op, Tensor, fc_image, fc_run, fc_task, fc_tensor
+from fastcnn.kernels._op cimport Op, Tensor, fc_fetch_near, fc_image, fc_run, fc_task, fc_tensor
 from fastcnn.kernels._panels cimport Panel, load_panel, panel_t, table_address
 
 from fastcnn.kernels._panels import algorithm_of, grid_offsets
@@ -32,13 +32,6 @@ DENSE_UNITS, LEAST_DENSE_UNITS = 16, 8
 # Rows of W that are asked for ahead: no hardware foresees short stretches that lie far apart.
 ROWS_AHEAD = 32
 cdef Py_ssize_t AHEAD = ROWS_AHEAD
-
-cdef extern from *:
-    """
-    static inline void fc_prefetch(const float *p) { __builtin_prefetch(p, 0, 3); }
-    """
-    void fc_prefetch(const float *p) noexcept nogil
-
 
 cdef struct weights_t:
     const float *w                # the user's array: (taps of the kernel) x (channels) rows
@@ -312,8 +305,9 @@ cdef void pack_slice(const gather_t *g, Py_ssize_t s, Py_ssize_t begin, Py_ssize
     cdef Py_ssize_t rows = depth * (s + 1) // g.slices - first, i, block, j
     cdef const float *src = w.w + first * w.ldw
     for i in range(rows):
-        for j in range(begin * w.nr, end * w.nr, 16):
-            fc_prefetch(src + AHEAD * w.ldw + j)
+        if first + i + AHEAD < depth:
+            for j in range(begin * w.nr, end * w.nr, 16):
+                fc_fetch_near(src + AHEAD * w.ldw + j)
         for block in range(begin, end):
             memcpy(dst + ((block - begin) * rows + i) * w.nr, src + block * w.nr,
                    min(<Py_ssize_t>w.nr, w.outputs - block * w.nr) * sizeof(float))

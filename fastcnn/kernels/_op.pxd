@@ -12,6 +12,8 @@ cdef extern from "fc_op.h":
     ctypedef void (*fc_run)(const void *op, const fc_task *task) noexcept nogil
 
     float *fc_image(const fc_tensor *t, const fc_task *task, Py_ssize_t n) noexcept nogil
+    void fc_fetch_near(const float *p) noexcept nogil
+    void fc_fetch(const float *p) noexcept nogil
 
 
 cdef class Tensor:

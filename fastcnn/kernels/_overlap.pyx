@@ -1,6 +1,6 @@
 """Gradients of a convolution with few channels on the side of the result, at stride 1.
 
-The tiles of `_conv` spread these channels over the lanes of a vector; with few of them most lanes are idle. Here the
+The tiles of `csrc/tile.h` spread these channels over the lanes of a vector; with few of them most lanes are idle. Here the
 lanes are (column of the kernel, channel) pairs, kw times as many.
 
 Input gradient, by overlap-add: each column q of dy is multiplied by a whole row of the kernel, and the overlapping
@@ -27,9 +27,12 @@ import numpy as np
 from libc.math cimport INFINITY
 from libc.string cimport memset
 
-from fastcnn.kernels._cpu cimport fc_gather_tile, fc_outer_tile, table
+from fastcnn.kernels._cpu cimport fc_gather_tile, fc_kernels, fc_outer_tile, table
+from fastcnn.kernels._gather cimport gather_stretch
 from fastcnn.kernels._op cimport Op, Tensor, fc_image, fc_run, fc_task, fc_tensor
 from fastcnn.kernels._panels cimport Panel, load_panel, panel_t, table_address
+
+from fastcnn.kernels._check import address
 from fastcnn.kernels._panels import check_span, grid_offsets
 
 cdef extern from "fc_kernels.h":
@@ -46,28 +49,18 @@ cdef extern from "fc_kernels.h":
                              float *lanes, int accumulate, float *db) noexcept nogil
 
     ctypedef struct kernel_table "fc_kernels":
-        int vlen, mr, nr
-        void (*gather_tile)(const fc_gather_tile *t) noexcept nogil
-        void (*outer_tile)(const fc_outer_tile *t) noexcept nogil
         fc_overlap_kernels overlap
 
 # Products that wait to be added should stay in the first-level cache.
 BAND_BYTES = 16 << 10
 
 
-cdef inline const kernel_table *kernels() noexcept nogil:
-    return <const kernel_table *>table()
+cdef inline const fc_overlap_kernels *kernels() noexcept nogil:
+    return &(<const kernel_table *>table()).overlap
 
 
 cdef inline Py_ssize_t round_up(Py_ssize_t size, Py_ssize_t to) noexcept nogil:
     return (size + to - 1) // to * to
-
-
-cdef const float *address(array, size, what) except? NULL:
-    """Where `size` contiguous float32 values lie; ValueError for anything else."""
-    if array.dtype != np.float32 or array.size != size or not array.flags.c_contiguous:
-        raise ValueError(f"{what}: expected {size} contiguous float32 values")
-    return <const float *><Py_ssize_t>array.ctypes.data
 
 
 # ---------------------------------------------------------------------------------------------------- weights
@@ -104,11 +97,11 @@ cdef class OverlapWeights:
     def __init__(self, w, packed=None):
         cdef weights_t *s = &self.c
         s.kh, s.kw, s.ic, s.oc = w.shape
-        s.ld = round_up(s.kw * s.ic, kernels().vlen)
-        s.w = address(w, w.size, "OverlapWeights")
+        s.ld = round_up(s.kw * s.ic, table().vlen)
+        s.w = <const float *><Py_ssize_t>address("OverlapWeights", w, np.float32, w.size)
         self.packed_size = s.kh * s.oc * s.ld
         if packed is not None:
-            s.packed = <float *>address(packed, self.packed_size, "OverlapWeights: packed")
+            s.packed = <float *><Py_ssize_t>address("OverlapWeights: packed", packed, np.float32, self.packed_size, True)
         self.keep = (w, packed)
 
 
@@ -138,25 +131,17 @@ cdef struct input_grad_t:
 
 cdef void multiply(const input_grad_t *g, const float *dy, Py_ssize_t first, Py_ssize_t last, Py_ssize_t k0,
                    Py_ssize_t k1, float *p) noexcept nogil:
-    """The products of columns [first, last) of a band with rows [k0, k1) of the kernel, in tiles of nearly equal
-    height."""
-    cdef const kernel_table *k = kernels()
+    """The products of columns [first, last) of a band with rows [k0, k1) of the kernel."""
     cdef fc_gather_tile t
-    cdef Py_ssize_t width = g.weights.kw * g.weights.ic, pixels = last - first, tiles = (pixels + k.mr - 1) // k.mr
-    cdef Py_ssize_t i, j = 0, at, stop
+    cdef Py_ssize_t width = g.weights.kw * g.weights.ic, nr = table().nr, j = 0
     t.x, t.koff, t.depth = dy, g.koff + k0 * g.weights.oc, (k1 - k0) * g.weights.oc
     t.run = t.lead = g.weights.oc
     t.ldw, t.bias, t.lo, t.hi, t.accumulate = g.weights.ld, NULL, -INFINITY, INFINITY, 0
     while j < width:
         t.w, t.y = g.weights.packed + k0 * g.weights.oc * t.ldw + j, p + j
-        t.n = <int>min(<Py_ssize_t>k.nr, width - j)
-        at = first
-        for i in range(tiles):
-            stop = first + pixels * (i + 1) // tiles
-            t.xoff, t.yoff, t.m = g.xoff + at, g.poff + at, <int>(stop - at)
-            k.gather_tile(&t)
-            at = stop
-        j += k.nr
+        t.n = <int>min(nr, width - j)
+        gather_stretch(&t, g.xoff + first, g.poff + first, last - first)
+        j += nr
 
 
 cdef void multiply_band(const input_grad_t *g, const float *dy, Py_ssize_t row, Py_ssize_t rows,
@@ -178,11 +163,11 @@ cdef void multiply_band(const input_grad_t *g, const float *dy, Py_ssize_t row, 
 cdef void run_input_grad(const void *args, const fc_task *task) noexcept nogil:
     cdef const input_grad_t *g = <const input_grad_t *>args
     cdef Py_ssize_t item, n, row, stop, rows, r
-    cdef float *p = <float *>task.scratch + kernels().vlen
+    cdef float *p = <float *>task.scratch + table().vlen
     cdef float *dx
     cdef fc_overlap_row t
     t.ld, t.pixels, t.taps, t.c, t.shift, t.n = g.ld, g.dy.w, g.weights.kw, g.dx.c, g.left, g.dx.w * g.dx.c
-    memset(task.scratch, 0, (kernels().vlen + g.band * g.dy.w * g.ld) * sizeof(float))  # zeros around products stay
+    memset(task.scratch, 0, (table().vlen + g.band * g.dy.w * g.ld) * sizeof(float))  # zeros around products stay
     for item in range(task.begin, task.end):
         n = item // g.bands
         row, stop = g.dx.h * (item % g.bands) // g.bands, g.dx.h * (item % g.bands + 1) // g.bands
@@ -192,7 +177,7 @@ cdef void run_input_grad(const void *args, const fc_task *task) noexcept nogil:
             multiply_band(g, fc_image(&g.dy, task, n) + (row - g.top) * g.dy.row, row, rows, p)
             for r in range(rows):
                 t.p, t.y = p + r * g.dy.w * g.ld, dx + (row + r) * g.dx.row
-                kernels().overlap.row(&t)
+                kernels().row(&t)
             row += rows
 
 
@@ -214,10 +199,10 @@ cdef class OverlapInputGrad(Op):
         top, g.left = padding
         g.top = g.weights.kh - 1 - <Py_ssize_t>top
         # Behind the products and after them: zeros for a vector that reaches beyond them.
-        g.ld = round_up((g.weights.kw + 1) * g.weights.ic, kernels().vlen) + kernels().vlen
+        g.ld = round_up((g.weights.kw + 1) * g.weights.ic, table().vlen) + table().vlen
         fit = BAND_BYTES // max(1, 4 * g.dy.w * g.ld)
         g.band = max(1, min(g.dx.h, <Py_ssize_t>fit))
-        self.scratch = 4 * (kernels().vlen + g.band * g.dy.w * g.ld)
+        self.scratch = 4 * (table().vlen + g.band * g.dy.w * g.ld)
         check_span((g.band + g.weights.kh) * max(g.dy.row, g.dy.w * g.ld))
         tables = (grid_offsets(1, g.band, g.dy.w, 0, g.dy.row, g.dy.c),
                   grid_offsets(1, g.band, g.dy.w, 0, g.dy.w * g.ld, g.ld),
@@ -253,7 +238,7 @@ cdef struct weight_grad_t:
 cdef void outer_columns(const weight_grad_t *g, const columns_t *s, const float *x, const float *dy, Py_ssize_t rows,
                         float *sums) noexcept nogil:
     """Adds the share of some rows of one kind of columns."""
-    cdef const kernel_table *k = kernels()
+    cdef const fc_kernels *k = table()
     cdef fc_outer_tile t
     cdef Py_ssize_t depth = g.panel.depth, tiles = (depth + k.mr - 1) // k.mr, i, j, first = 0, last
     cdef Py_ssize_t width = s.taps * g.oc
@@ -302,7 +287,7 @@ cdef void run_weight_grad(const void *args, const fc_task *task) noexcept nogil:
             row += rows
         add_image(g, sums, accumulate, g.dw + task.part * g.dw_part)
         if g.db != NULL:
-            kernels().overlap.channel_sums(dy, g.dy.row, g.dy.h, g.dy.w, g.oc, scratch + g.lanes, accumulate,
+            kernels().channel_sums(dy, g.dy.row, g.dy.h, g.dy.w, g.oc, scratch + g.lanes, accumulate,
                                            g.db + task.part * g.oc)
         accumulate = 1
 
@@ -325,13 +310,13 @@ cdef class OverlapWeightGrad(Op):
         if (g.panel.x.c, g.panel.width, g.panel.taps, g.dy.c) != (g.ic, g.ic, g.kh, g.oc) or \
                 (g.panel.rows, g.panel.cols) != (g.dy.h, g.dy.w + g.kw - 1):
             raise ValueError(f"{name}: panel and gradients do not fit together")
-        g.dw = <float *>address(dw, parts * g.dw_part, f"{name}: dw")
+        g.dw = <float *><Py_ssize_t>address(f"{name}: dw", dw, np.float32, parts * g.dw_part, True)
         if db is not None:
-            g.db = <float *>address(db, parts * g.oc, f"{name}: db")
+            g.db = <float *><Py_ssize_t>address(f"{name}: db", db, np.float32, parts * g.oc, True)
         tables = self.build_tables(panel.mode == "in place")
         g.sums = round_up(panel.scratch // 4, 16)
         g.lanes = g.sums + round_up(g.dw_part, 16)
-        self.scratch = 4 * (g.lanes + g.oc * kernels().vlen)
+        self.scratch = 4 * (g.lanes + g.oc * table().vlen)
         self.run, self.args, self.items = <fc_run>run_weight_grad, g, dy.images
         self.algorithm, self.name, self.keep = "direct", name, (panel, dy, dw, db, tables)
 

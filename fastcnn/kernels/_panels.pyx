@@ -9,6 +9,8 @@ A *panel* is small enough for the cache: some rows of one image, or some whole i
 zeros (`PADDED`, direct convolution) or patch by patch (`IM2COL`).
 """
 
+from math import gcd
+
 import numpy as np
 
 from libc.string cimport memcpy, memset
@@ -137,13 +139,10 @@ cdef class Panel:
             start = t * p.width if p.mode == _IM2COL else row[t] * row_pitch + col[t] * pitch
             for c in range(p.width):
                 koff[t * p.width + c] = <int>(start + c)
-        p.run = max(<Py_ssize_t>1, p.width)
-        while p.run < p.depth and koff[p.run] == koff[0] + p.run:
-            p.run += p.width
-        for t in range(p.depth):
-            if t % p.run and koff[t] != koff[t - 1] + 1:  # not all runs are as long as the first
-                p.run = p.width
-                break
+        p.run = max(<Py_ssize_t>1, p.depth)
+        for c in range(1, p.depth):
+            if koff[c] != koff[c - 1] + 1:
+                p.run = gcd(p.run, c)
         p.xoff, p.tap_row, p.tap_col, p.koff = table_address(xoff), row, col, koff
         return xoff, tables
 

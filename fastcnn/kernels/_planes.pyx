@@ -1,6 +1,6 @@
 """The forward convolution of few channels, plane by plane, at stride 1.
 
-The tiles of `_conv` spread output channels over the lanes of a vector; with few of them most lanes are idle. Here the
+The tiles of `csrc/tile.h` spread output channels over the lanes of a vector; with few of them most lanes are idle. Here the
 lanes are neighbouring pixels: a band of the image is copied into one plane per input channel, with its border of zeros,
 and every vector of such a plane serves all output channels,
 
@@ -18,6 +18,8 @@ from libc.string cimport memcpy, memset
 from fastcnn.kernels._cpu cimport table
 from fastcnn.kernels._op cimport Op, Tensor, fc_image, fc_run, fc_task, fc_tensor
 from fastcnn.kernels._panels cimport table_address
+
+from fastcnn.kernels._check import address
 from fastcnn.kernels._panels import check_span, grid_offsets
 
 cdef extern from "fc_kernels.h":
@@ -40,7 +42,6 @@ cdef extern from "fc_kernels.h":
                      unsigned char *arg) noexcept nogil
 
     ctypedef struct kernel_table "fc_kernels":
-        int vlen
         fc_plane_kernels planes
 
 # Sums that wait to become pixels should stay in the first-level cache.
@@ -64,8 +65,8 @@ cdef struct planes_t:
     Py_ssize_t sums                # floats of scratch before them
 
 
-cdef inline const kernel_table *kernels() noexcept nogil:
-    return <const kernel_table *>table()
+cdef inline const fc_plane_kernels *kernels() noexcept nogil:
+    return &(<const kernel_table *>table()).planes
 
 
 cdef void load_row(const planes_t *g, const float *x, float *dst) noexcept nogil:
@@ -81,7 +82,7 @@ cdef void load_row(const planes_t *g, const float *x, float *dst) noexcept nogil
         if c == 1:
             memcpy(dst + lead, x, (stop - lead) * sizeof(float))
         else:
-            kernels().planes.split(x, stop - lead, c, dst + lead, g.plane)
+            kernels().split(x, stop - lead, c, dst + lead, g.plane)
 
 
 cdef void load_planes(const planes_t *g, const fc_task *task, Py_ssize_t n, Py_ssize_t row, Py_ssize_t rows,
@@ -96,27 +97,25 @@ cdef void load_planes(const planes_t *g, const fc_task *task, Py_ssize_t n, Py_s
 
 cdef void join_row(const planes_t *g, const float *z, float *y) noexcept nogil:
     """One row of y from its sums."""
-    cdef const kernel_table *k = kernels()
-    cdef Py_ssize_t s, c = g.y.c
+    cdef Py_ssize_t s, c = g.y.c, vlen = table().vlen
     for s in range(g.strips):
-        k.planes.join(z + s * c * k.vlen, <int>c, <int>min(<Py_ssize_t>k.vlen, g.cols - s * k.vlen), g.bias, g.lo, g.hi,
-                      y + s * k.vlen * c)
+        kernels().join(z + s * c * vlen, <int>c, <int>min(vlen, g.cols - s * vlen), g.bias, g.lo, g.hi,
+                       y + s * vlen * c)
 
 
 cdef void pool_rows(const planes_t *g, const float *z, float *y, unsigned char *arg) noexcept nogil:
     """One row of y from the sums of two rows; a vector of it takes two strips of each."""
-    cdef const kernel_table *k = kernels()
-    cdef Py_ssize_t s = 0, first, c = g.y.c
+    cdef Py_ssize_t s = 0, first, c = g.y.c, vlen = table().vlen
     while s < g.strips:
-        first = s // 2 * k.vlen
-        k.planes.pool(z + s * c * k.vlen, g.strips * c * k.vlen, <int>c, <int>min(<Py_ssize_t>k.vlen, g.y.w - first),
-                      g.bias, g.relu, y + first * c, arg + first * c if arg != NULL else NULL)
+        first = s // 2 * vlen
+        kernels().pool(z + s * c * vlen, g.strips * c * vlen, <int>c, <int>min(vlen, g.y.w - first), g.bias, g.relu,
+                       y + first * c, arg + first * c if arg != NULL else NULL)
         s += 2
 
 
 cdef void finish_band(const planes_t *g, const fc_task *task, Py_ssize_t n, Py_ssize_t row, Py_ssize_t rows,
                       const float *z) noexcept nogil:
-    cdef Py_ssize_t r, o, pitch = g.strips * g.y.c * kernels().vlen
+    cdef Py_ssize_t r, o, pitch = g.strips * g.y.c * table().vlen
     cdef float *y = fc_image(&g.y, task, n)
     if not g.pooled:
         for r in range(rows):
@@ -143,7 +142,7 @@ cdef void run_planes(const void *args, const fc_task *task) noexcept nogil:
             rows = min(g.band, stop - row)
             load_planes(g, task, n, row, rows, scratch)
             t.m = rows * g.strips
-            kernels().planes.strips(&t)
+            kernels().strips(&t)
             finish_band(g, task, n, row, rows, t.z)
             row += rows
 
@@ -164,22 +163,17 @@ cdef class PlaneConv(Op):
         cdef planes_t *g = &self.c
         g.x, g.y, g.n, g.bands = x.c, y.c, y.images, bands
         g.kh, g.kw, ic, oc = w.shape
-        if w.dtype != np.float32 or not w.flags.c_contiguous:
-            raise ValueError(f"{name}: the weights must be a contiguous float32 array")
-        if (ic, oc, x.images) != (g.x.c, g.y.c, g.n) or oc > kernels().vlen // 2:
+        if (ic, oc, x.images) != (g.x.c, g.y.c, g.n) or oc > table().vlen // 2:
             raise ValueError(f"{name}: input, weights and output do not fit together")
-        g.w = <const float *><Py_ssize_t>w.ctypes.data
+        g.w = <const float *><Py_ssize_t>address(f"{name}: weights", w, np.float32, w.size)
         if bias is not None:
-            if bias.dtype != np.float32 or bias.size != oc or not bias.flags.c_contiguous:
-                raise ValueError(f"{name}: the bias must be {oc} contiguous float32 values")
-            g.bias = <const float *><Py_ssize_t>bias.ctypes.data
+            g.bias = <const float *><Py_ssize_t>address(f"{name}: bias", bias, np.float32, oc)
         (g.top, g.left), (g.lo, g.hi) = origin, clamp
         g.pooled, g.relu, g.unit = pooled, pool_relu, 2 if pooled else 1
         g.rows, g.cols = g.unit * g.y.h, g.unit * g.y.w
         if arg is not None:
-            if arg.dtype != np.uint8 or arg.size != g.n * g.y.h * g.y.w * oc or not arg.flags.c_contiguous:
-                raise ValueError(f"{name}: arg must be contiguous uint8 of the pooled shape")
-            g.arg = <unsigned char *><Py_ssize_t>arg.ctypes.data
+            size = g.n * g.y.h * g.y.w * oc
+            g.arg = <unsigned char *><Py_ssize_t>address(f"{name}: arg", arg, np.uint8, size, True)
         tables = self.set_sizes()
         self.run, self.args, self.items = <fc_run>run_planes, g, g.n * bands
         self.algorithm, self.name, self.keep = "direct", name, (x, w, y, bias, arg, tables)
@@ -187,7 +181,7 @@ cdef class PlaneConv(Op):
     cdef set_sizes(self):
         """Bands, where things lie in scratch, and the offsets of strips and of the depth."""
         cdef planes_t *g = &self.c
-        cdef Py_ssize_t vlen = kernels().vlen
+        cdef Py_ssize_t vlen = table().vlen
         g.strips = (g.cols + vlen - 1) // vlen
         g.pitch = g.cols + g.kw - 1
         fit = BAND_BYTES // (4 * g.unit * max(1, g.strips * g.y.c * vlen))

@@ -1,5 +1,5 @@
 from fastcnn.kernels._cpu cimport fc_kernels, table
-from fastcnn.kernels._op cimport Op, fc_run, fc_task
+from fastcnn.kernels._op cimport Op, fc_fetch, fc_run, fc_task
 from fastcnn.kernels._winograd_tiles cimport ceil_div, fc_winograd_fetch, point_stride, transforms
 
 cdef struct weights_t:

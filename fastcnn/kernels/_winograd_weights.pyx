@@ -6,12 +6,6 @@
 
 import numpy as np
 
-cdef extern from *:
-    """
-    static inline void fc_prefetch(const float *p) { __builtin_prefetch(p, 0, 2); }
-    """
-    void fc_prefetch(const float *p) noexcept nogil
-
 
 cdef int fetch_weights(const weights_t *s, Py_ssize_t block, Py_ssize_t first, Py_ssize_t rows, const float **at,
                        fc_winograd_fetch *f) noexcept nogil:
@@ -22,7 +16,7 @@ cdef int fetch_weights(const weights_t *s, Py_ssize_t block, Py_ssize_t first, P
     for i in range(rows):
         at[i] = s.w + (first + i) * s.oc + j
     f.at, f.count, f.skip, f.lines = <const float *const *>at, rows, 0, ceil_div(across, 16)
-    f.offset, f.offsets = s.taps, 9
+    f.offset, f.offsets = &s.taps[0], 9
     return 1
 
 
@@ -108,7 +102,7 @@ cdef void ask_for(const weights_t *s, slab_t t) noexcept nogil:
     for k in range(f.offsets):
         for i in range(f.count):
             for j in range(f.lines):
-                fc_prefetch(at[i] + f.offset[k] + 16 * j)
+                fc_fetch(at[i] + f.offset[k] + 16 * j)
 
 
 cdef void run_pack(const void *args, const fc_task *task) noexcept nogil:

@@ -34,4 +34,8 @@ static inline float *fc_image(const fc_tensor *t, const fc_task *task, ptrdiff_t
     return (float *)(task->local + t->offset) + (n - task->chunk) * t->image;
 }
 
+/* Asks for the cache line at p, to be read soon: into the first-level cache, or the second. */
+static inline void fc_fetch_near(const float *p) { __builtin_prefetch(p, 0, 3); }
+static inline void fc_fetch(const float *p) { __builtin_prefetch(p, 0, 2); }
+
 #endif
