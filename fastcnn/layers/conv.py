@@ -10,7 +10,7 @@ from fastcnn.geometry import Window, Window3D, resolve_padding, sizes
 from fastcnn.layers.activations import activation_name, lower_activation
 from fastcnn.layers.arguments import Shape, flag
 from fastcnn.layers.declared import IMAGES, DeclaredLayer
-from fastcnn.plan import operations
+from fastcnn.plan import convolution
 from fastcnn.utils import whole_number
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Convolution(DeclaredLayer):
         self.bias = self.add_weight((filters,), self.bias_initializer, "bias") if self.use_bias else None
 
     def lower_depthwise(self, plan: Lowering, x: Value) -> Value:
-        conv = operations.DepthwiseConv(x, self.window(x.shape), self.kernel, self.bias, layer=self)
+        conv = convolution.DepthwiseConv(x, self.window(x.shape), self.kernel, self.bias, layer=self)
         return lower_activation(plan, plan.add(conv), self.activation, self)
 
     def flops(self, output_shape: Shape) -> int:
@@ -132,7 +132,7 @@ class FilterBank(Convolution):
         window = self.window(x.shape)
         words = {"strides": window.strides, "padding": window.pads, "dilation": window.dilation,
                  "groups": self.groups}
-        y = plan.add(operations.Conv(x, words, self.kernel, self.bias, self.algorithm, layer=self))
+        y = plan.add(convolution.Conv(x, words, self.kernel, self.bias, self.algorithm, layer=self))
         return lower_activation(plan, y, self.activation, self)
 
     def flops(self, output_shape: Shape) -> int:

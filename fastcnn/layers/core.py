@@ -11,7 +11,7 @@ from fastcnn.layers.activations import activation_name, lower_activation
 from fastcnn.layers.arguments import Shape, flag, sample_shape
 from fastcnn.layers.base import unique_name
 from fastcnn.layers.declared import DeclaredLayer
-from fastcnn.plan import operations
+from fastcnn.plan import convolution, operations
 from fastcnn.utils import whole_number
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Dense(DeclaredLayer):
 
     def lower(self, plan: Lowering, x: Value) -> Value:
         """A convolution of one pixel; all axes before the last are pixels."""
-        y = plan.add(operations.Conv(x, ONE_PIXEL, self.kernel, self.bias, layer=self))
+        y = plan.add(convolution.Conv(x, ONE_PIXEL, self.kernel, self.bias, layer=self))
         return lower_activation(plan, y, self.activation, self)
 
     def flops(self, output_shape: Shape) -> int:

@@ -10,7 +10,7 @@ from fastcnn.layers.activations import lower_activation
 from fastcnn.layers.arguments import Shape
 from fastcnn.layers.conv import Convolution
 from fastcnn.layers.declared import SEQUENCES
-from fastcnn.plan import operations
+from fastcnn.plan import convolution
 from fastcnn.utils import whole_number
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class _Separable(Convolution):
         return *self.window(shape).output[-self.rank:], self.filters
 
     def lower(self, plan: Lowering, x: Value) -> Value:
-        middle = plan.add(operations.DepthwiseConv(x, self.window(x.shape), self.depthwise_kernel, None, layer=self))
+        middle = plan.add(convolution.DepthwiseConv(x, self.window(x.shape), self.depthwise_kernel, None, layer=self))
         words = {"strides": 1, "padding": "valid", "dilation": 1, "groups": 1}
-        y = plan.add(operations.Conv(middle, words, self.pointwise_kernel, self.bias, layer=self))
+        y = plan.add(convolution.Conv(middle, words, self.pointwise_kernel, self.bias, layer=self))
         return lower_activation(plan, y, self.activation, self)
 
     def flops(self, output_shape: Shape) -> int:

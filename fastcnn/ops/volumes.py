@@ -15,7 +15,7 @@ from fastcnn.kernels._op import Tensor
 from fastcnn.kernels._pool import AvgPool, AvgPoolGrad, MaxPool, MaxPoolGrad
 from fastcnn.ops._engine import run, sum_over_images, tensor
 from fastcnn.ops.convolution import as_bias, check_shape, packed_weights
-from fastcnn.plan.operations import forward_halo, input_grad_halo
+from fastcnn.plan.convolution import forward_halo, input_grad_halo
 from fastcnn.utils import whole_number
 
 ALGORITHMS = ("auto", "direct", "im2col")

@@ -87,14 +87,15 @@ class Builder:
     def saved(self, value: Value) -> Buffer:
         """Where the one consumer of a value finds it in its backward pass.
 
-        If the producer can, it computes the value anew: then neither pass needs it outside a chunk in the cache.
+        If the producer is cheap, it computes the value anew: then neither pass needs it outside a chunk in the cache.
         """
-        again = getattr(value.producer, "write_again", None)
-        if again is None or len(value.consumers) > 1 or self.buffer(value).root.external:
-            return self.buffer(value)
-        buffer = self.scratch(value.shape, value.halo)
-        again(self, buffer)
-        return buffer
+        kept = self.buffer(value)
+        if value.producer is None or not value.producer.cheap or len(value.consumers) > 1 or kept.root.external:
+            return kept
+        del self.buffers[value]
+        value.producer.recompute(self)
+        again, self.buffers[value] = self.buffers[value], kept
+        return again
 
     def scratch(self, shape, halo=NO_HALO) -> Buffer:
         return self.new_buffer(Value(shape).hwc, halo)

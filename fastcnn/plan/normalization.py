@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcnn.kernels import _batch_norm, _norm, _sample_norm
-from fastcnn.plan.operations import CLAMPS, Clamped, Conv, DepthwiseConv, Operation, Value, take_over
+from fastcnn.plan.convolution import Conv, DepthwiseConv
+from fastcnn.plan.operations import CLAMPS, Clamped, Operation, Value, take_over
 
 if TYPE_CHECKING:
     from fastcnn.layers.base import Layer, Variable
@@ -78,21 +79,19 @@ class Normalization(Clamped):
 class ChannelNorm(Normalization):
     """Base: mean, scale and shift of each channel are known before the first image is normalised."""
 
+    cheap = True
+
     def normalize(self, b, mean: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> None:
         """The step that writes y from per-channel arrays that are filled before it runs."""
         self.map = _norm.Channels(mean, scale, shift, self.clamp)
-        self.write(b, "forward", b.buffer(self.y))
+        self.write(b, "forward")
 
     def recompute(self, b) -> None:
         """With the statistics of the first time."""
-        self.write(b, "forward", b.buffer(self.y))
+        self.write(b, "forward again")
 
-    def write_again(self, b, y) -> None:
-        """The step that writes y once more in the backward pass, which reads x anyway."""
-        self.write(b, "forward again", y)
-
-    def write(self, b, direction: str, y) -> None:
-        x = b.buffer(self.x)
+    def write(self, b, direction: str) -> None:
+        x, y = b.buffer(self.x), b.buffer(self.y)
         self.step(b, direction, lambda: [_norm.Normalize(x.tensor, y.tensor, self.map)], [x], [y])
 
     def input_grad(self, b, offset: np.ndarray, slope: np.ndarray) -> None:

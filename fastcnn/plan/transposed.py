@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastcnn.geometry import Conv as ConvSizes
 from fastcnn.kernels import _eltwise
 from fastcnn.kernels import conv as passes
-from fastcnn.plan.operations import CLAMPS, NO_HALO, Clamped, forward_halo, input_grad_halo
+from fastcnn.plan.convolution import forward_halo, input_grad_halo
+from fastcnn.plan.operations import CLAMPS, NO_HALO, Clamped
 
 
 class ConvTranspose(Clamped):

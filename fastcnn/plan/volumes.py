@@ -14,7 +14,8 @@ from fastcnn.kernels._op import Op, Tensor
 from fastcnn.kernels._series import Series
 from fastcnn.kernels.conv import LARGE_WEIGHTS, weight_bytes
 from fastcnn.kernels.conv3d import Fold
-from fastcnn.plan.operations import CLAMPS, NO_HALO, Clamped, Operation, forward_halo, input_grad_halo
+from fastcnn.plan.convolution import forward_halo, input_grad_halo
+from fastcnn.plan.operations import CLAMPS, NO_HALO, Clamped, Operation
 
 if TYPE_CHECKING:
     from fastcnn.plan.buffers import Buffer
