@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from fastcnn import layers as L  # noqa: N812
 from fastcnn import optimizers, reference
@@ -89,3 +90,25 @@ def assert_numerical_gradients(model: Any, xs, rng, step: float = 1e-5, toleranc
         np.testing.assert_allclose((gradient * direction).sum(), want, rtol=tolerance,
                                    atol=tolerance * np.abs(gradient).max(initial=0.1) * direction.size ** 0.5,
                                    err_msg=variable.path)
+
+
+def assert_slopes(model: Any, x, y) -> None:
+    """The slope of the training loss along a random direction, for each trainable weight on its own."""
+    rng = np.random.default_rng(1)
+    model.compile(optimizers.SGD(1.0), "mse")
+    before = model.get_weights()
+    model.train_on_batch(x, y)
+    after = model.get_weights()
+
+    def loss(weights):
+        model.set_weights(weights)
+        return ((np.asarray(model(x, training=True), np.float64) - y) ** 2).mean()
+
+    for i, v in enumerate(model.weights):
+        if not v.trainable:
+            continue
+        g = before[i].astype(np.float64) - after[i]
+        direction = g / np.linalg.norm(g) + 0.5 * rng.standard_normal(g.shape) / np.sqrt(g.size)
+        step = 2e-3 * max(1.0, np.linalg.norm(before[i])) / np.linalg.norm(direction)
+        sides = [loss([*before[:i], before[i] + s * step * direction, *before[i + 1 :]]) for s in (1, -1)]
+        assert (sides[0] - sides[1]) / (2 * step) == pytest.approx((g * direction).sum(), rel=2e-2), v.path

@@ -80,3 +80,15 @@ class NumpyAdd(L.Layer):
 
     def backward(self, dy):
         return [dy, dy]
+
+
+def unet() -> fc.Model:
+    """Encoder and decoder with skips, wide enough that buffers live across stages."""
+    x = fc.Input((16, 16, 3))
+    a = L.Conv2D(8, 3, padding="same", activation="relu")(x)
+    b = L.Conv2D(64, 3, padding="same", activation="relu")(L.MaxPooling2D(2)(a))
+    b = L.Conv2D(256, 3, padding="same", activation="relu")(b)
+    c = L.Conv2D(256, 3, padding="same", activation="relu")(b)
+    y = L.Concatenate()([L.UpSampling2D(2, "bilinear")(L.Conv2D(8, 1)(L.Add()([b, c]))), a])
+    y = L.Dropout(0.2)(L.Conv2D(8, 3, padding="same", activation="relu")(y))
+    return fc.Model(x, L.Dense(5, activation="softmax")(L.Flatten()(y)))

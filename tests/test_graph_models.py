@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,12 +10,9 @@ import pytest
 import fastcnn as fc
 from fastcnn import data, losses, optimizers
 from fastcnn import layers as L  # noqa: N812
-from fastcnn.plan import memory
-from fastcnn.plan.builder import Builder
-from fastcnn.plan.plan import Plan
-from fastcnn.plan.stages import weights_of
 from tests.check import assert_same
 from tests.float64_graph import assert_numerical_gradients
+from tests.small_nets import unet
 
 FASTCNN = SimpleNamespace(L=L, Model=fc.Model, Input=fc.Input, SGD=optimizers.SGD, losses=losses)
 
@@ -499,116 +495,3 @@ def test_pictures(tmp_path):
     assert not any("None" in text for text in texts)
     with pytest.raises(ValueError, match="no shapes yet"):
         plot.graph(fc.Sequential([L.Dense(2)]))
-
-
-# ------------------------------------------------------------------------------------------ memory
-
-
-def test_places_of_blocks(rng):
-    """Blocks in use at the same time never overlap; no time needs more than twice what is alive then."""
-    for _ in range(50):
-        count = int(rng.integers(1, 40))
-        firsts = rng.integers(0, 20, count)
-        blocks = [memory.Block(int(s), int(f), int(f + n)) for s, f, n in
-                  zip(rng.integers(1, 100, count), firsts, rng.integers(0, 8, count), strict=True)]
-        offsets, total = memory.place(blocks)
-        spans = [(at, at + b.size, b) for at, b in zip(offsets, blocks, strict=True)]
-        for i, (low, high, a) in enumerate(spans):
-            assert low >= 0 and high <= total
-            for other_low, other_high, b in spans[:i]:
-                apart = high <= other_low or other_high <= low
-                assert apart or a.last < b.first or b.last < a.first
-        peak = max(sum(b.size for b in blocks if b.first <= t <= b.last) for t in range(30))
-        assert peak <= total <= 2 * peak
-    assert memory.place([]) == ([], 0)
-
-
-def unet():
-    """Encoder and decoder with skips, wide enough that buffers live across stages."""
-    x = fc.Input((16, 16, 3))
-    a = L.Conv2D(8, 3, padding="same", activation="relu")(x)
-    b = L.Conv2D(64, 3, padding="same", activation="relu")(L.MaxPooling2D(2)(a))
-    b = L.Conv2D(256, 3, padding="same", activation="relu")(b)
-    c = L.Conv2D(256, 3, padding="same", activation="relu")(b)
-    y = L.Concatenate()([L.UpSampling2D(2, "bilinear")(L.Conv2D(8, 1)(L.Add()([b, c]))), a])
-    y = L.Dropout(0.2)(L.Conv2D(8, 3, padding="same", activation="relu")(y))
-    return fc.Model(x, L.Dense(5, activation="softmax")(L.Flatten()(y)))
-
-
-def train(share: bool, monkeypatch, poisoned: bool = False):
-    monkeypatch.setattr(Builder, "share_memory", share)
-    fc.seed(3)
-    model = unet()
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    x = np.random.default_rng(1).standard_normal((12, 16, 16, 3))
-    if poisoned:
-        monkeypatch.setattr(Builder, "finish", finish_and_count)
-        monkeypatch.setattr(Plan, "run", run_poisoned)
-    history = model.fit(x, np.arange(12) % 5, batch_size=8, epochs=2, verbose=0).history
-    result = [history, [w.tobytes() for w in model.get_weights()], model.predict(x).tobytes()]
-    return result, [plan.bytes["activations"] for plan in model._plans.values()]
-
-
-finish = Builder.finish
-BAD = {"float32": np.nan, "uint8": 255}  # four bytes of 255 are a NaN, too
-
-
-def finish_and_count(builder, drafts):
-    """`Builder.finish`, which notes how many stages of the engine each draft has become, and who uses memory when."""
-    stages = finish(builder, drafts)
-    builder.counts = [len(one) for one in stages]
-    roots = [b for b in builder.all_buffers if b.root is b and b.array is not None and not b.external
-             and not b.has_halo]
-    packed, args = weights_of(drafts), builder.arg_buffers.values()
-    sums = [rows for rows in builder.gradient_rows.values() if rows.count > 1]
-    builder.users = [(user.array.view(np.float32) if user in roots else user.array.view(np.uint8),
-                      max(0, min(user.stages) - (user in packed)), max(user.stages))
-                     for user in (*roots, *packed, *args, *sums)]
-    return stages
-
-
-def run_poisoned(plan, repack=True):
-    """`Plan.run` stage by stage; memory is filled with NaN before its first and after its last use."""
-    if plan.optimizer is not None:
-        plan._refresh_scalars()
-    users = plan.builder.users
-    assert len(plan.calls) == 1 and users
-    plan.program.run(0, plan.pack_stages)
-    at = plan.pack_stages
-    for draft, count in enumerate(plan.builder.counts):
-        for array, first, _ in users:
-            if first == draft:
-                array[...] = BAD[array.dtype.name]
-        plan.program.run(at, at + count)
-        at += count
-        for array, _, last in users:
-            if last == draft:
-                array[...] = BAD[array.dtype.name]
-    plan.program.run(at, plan.program.n_stages)
-    if plan.builder.training:
-        plan.builder.counter[1] += 1
-    if plan.optimizer is not None:
-        plan.optimizer.iterations += 1
-
-
-def test_shared_memory_changes_no_bit(monkeypatch):
-    """Nor does what lies in memory before its first and after its last use."""
-    (alone, large), (shared, small) = (train(share, monkeypatch) for share in (False, True))
-    assert shared == alone
-    assert sum(small) < 0.95 * sum(large)
-    assert train(True, monkeypatch, poisoned=True)[0] == alone
-
-
-@pytest.mark.parametrize("train", [True, False])
-def test_the_memory_of_a_plan_is_what_it_allocates(train):
-    model = unet()
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    x, y = np.zeros((64, 16, 16, 3), np.float32), np.zeros(64, int)
-    model.train_on_batch(x[:2], y[:2])
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    model.train_on_batch(x, y) if train else model.test_on_batch(x, y)
-    used = tracemalloc.get_traced_memory()[0] - before
-    tracemalloc.stop()
-    plan = next(reversed(model._plans.values()))
-    assert sum(plan.bytes.values()) == pytest.approx(used, rel=0.1)

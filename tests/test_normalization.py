@@ -7,11 +7,12 @@ import pytest
 
 import fastcnn as fc
 from fastcnn import layers as L  # noqa: N812
-from fastcnn import losses, ops, optimizers, reference
+from fastcnn import losses, optimizers, reference
 from fastcnn.plan import builder
 from fastcnn.plan.lowering import lower
 from tests import float64_training as float64
 from tests.check import assert_allocates_nothing, bits
+from tests.float64_graph import assert_slopes
 from tests.small_nets import SPARSE, NumpyAdd
 
 EPSILON = 1e-3
@@ -135,28 +136,6 @@ def test_ten_adam_steps_follow_keras(kind):
 # ------------------------------------------------------------------------------------------ gradients of graphs
 
 
-def assert_gradient(model, x, y):
-    """The slope of the training loss along a random direction, for each trainable weight on its own."""
-    rng = np.random.default_rng(1)
-    model.compile(optimizers.SGD(1.0), "mse")
-    before = model.get_weights()
-    model.train_on_batch(x, y)
-    after = model.get_weights()
-
-    def loss(weights):
-        model.set_weights(weights)
-        return ((np.asarray(model(x, training=True), np.float64) - y) ** 2).mean()
-
-    for i, v in enumerate(model.weights):
-        if not v.trainable:
-            continue
-        g = before[i].astype(np.float64) - after[i]
-        direction = g / np.linalg.norm(g) + 0.5 * rng.standard_normal(g.shape) / np.sqrt(g.size)
-        step = 2e-3 * max(1.0, np.linalg.norm(before[i])) / np.linalg.norm(direction)
-        sides = [loss([*before[:i], before[i] + s * step * direction, *before[i + 1 :]]) for s in (1, -1)]
-        assert (sides[0] - sides[1]) / (2 * step) == pytest.approx((g * direction).sum(), rel=2e-2), v.path
-
-
 def shared(make):
     """One normalisation at two places, with other statistics at each, and read by two layers."""
     x, norm = fc.Input((6, 5, 4)), make()
@@ -177,7 +156,7 @@ def first_layer(make):
 def test_gradients_of_graphs(graph, make, rng):
     model = graph(make)
     redraw(model, rng)
-    assert_gradient(model, rng.normal(size=(7, 6, 5, 4)), rng.normal(size=(7, 3)))
+    assert_slopes(model, rng.normal(size=(7, 6, 5, 4)), rng.normal(size=(7, 3)))
 
 
 def test_a_shared_layer_moves_its_statistics_at_each_place(rng):
@@ -455,102 +434,6 @@ def test_regularizers_of_gamma_and_beta(rng):
     np.testing.assert_allclose(steps[0] - steps[1], -0.2 * np.ones(3), rtol=1e-5)
 
 
-# ------------------------------------------------------------------------------------------ Normalization
-
-
-AXES = [-1, 3, None, (1, 2, 3), 1, [1, -1], 2]
-
-
-def axes_of(axis):
-    kept = [] if axis is None else [a % 4 for a in np.atleast_1d(axis)]
-    return tuple(a for a in range(4) if a not in kept)
-
-
-@pytest.mark.parametrize("axis", AXES, ids=str)
-def test_adapt(axis, rng):
-    x = rng.normal(100, 7, (50, 6, 5, 3))
-    x[:, 0, 0] = 4.0  # without variance for some axes
-    layer = L.Normalization(axis)
-    layer.adapt(x)
-    others = axes_of(axis)
-    mean, variance = x.mean(others, keepdims=True), x.var(others, keepdims=True)
-    want = (x - mean) / np.maximum(np.sqrt(variance), 1e-7)
-    np.testing.assert_allclose(layer(x), want, atol=1e-4 if variance.min() else 2e-3)
-    for got, value in zip(layer.get_weights(), (mean, variance), strict=True):
-        np.testing.assert_allclose(got.ravel(), value.ravel(), rtol=1e-6, atol=1e-12)
-    assert layer.trainable_weights == []
-    words = {"axis": axis, "mean": np.squeeze(mean, others), "variance": np.squeeze(variance, others)}
-    back = L.Normalization(invert=True, **words)
-    np.testing.assert_allclose(back(layer(x)), x, rtol=1e-5)
-    np.testing.assert_allclose(L.Normalization(**words)(x), layer(x), atol=1e-6)
-    assert back.weights == []
-
-
-def test_adapt_takes_batches_and_starts_anew(rng):
-    x = rng.integers(0, 255, (2500, 4), dtype=np.uint8)
-    layer, again = L.Normalization(), L.Normalization()
-    layer.adapt(rng.normal(size=(10, 4)))
-    layer.adapt(x)
-    again.adapt(fc.data.Dataset(x, np.zeros(2500), batch_size=37))
-    for got, one, value in zip(layer.get_weights(), again.get_weights(), (x.mean(0), x.var(0)), strict=True):
-        np.testing.assert_allclose(got, value, rtol=1e-6)
-        np.testing.assert_allclose(one, value, rtol=1e-6)
-    assert layer.get_weights()[0].dtype == np.float32
-
-
-def test_normalization_in_a_model(tmp_path, rng):
-    """Adapted after the model was built and used; kept in its file; passed by gradients."""
-    layer = L.Normalization(axis=[1, 3])
-    model = fc.Sequential([L.Input((6, 5, 3)), L.Conv2D(3, 1, padding="same"), layer, L.Flatten(), L.Dense(2)])
-    x, y = rng.normal(2, 3, (20, 6, 5, 3)).astype(np.float32), rng.normal(size=(20, 2))
-    before = model.predict(x)
-    layer.adapt(model.layers[0](x))
-    assert not np.allclose(model.predict(x), before)
-    z = model.layers[0](x)
-    standard = (z - z.mean((0, 2), keepdims=True)) / z.std((0, 2), keepdims=True)
-    np.testing.assert_allclose(model.predict(x), model.layers[3](standard.reshape(20, -1)), rtol=1e-4, atol=1e-4)
-    assert_gradient(model, x, y)
-    model.save(tmp_path / "m.safetensors")
-    np.testing.assert_array_equal(fc.load_model(tmp_path / "m.safetensors").predict(x), model.predict(x))
-
-
-# ------------------------------------------------------------------------------------------ ops
-
-
-@pytest.mark.parametrize("shape", [(5, 4, 3, 8), (17, 12, 11, 16), (3, 7, 40), (9, 5), (1, 2, 30, 30, 33)], ids=str)
-def test_ops_follow_the_reference(shape, threads, rng):
-    c = shape[-1]
-    x, dy = rng.normal(3, 2, shape), rng.normal(size=shape)
-    gamma, beta, mean, variance = rng.normal(size=(3, c)).tolist() + [rng.random(c)]
-    image = shape[1:]
-    cases = [
-        ("batch_norm", gamma, beta, {}),
-        ("batch_norm", 2.0, 1, {"mean": mean, "variance": variance, "epsilon": 0.1}),
-        ("layer_norm", gamma, beta, {}),
-        ("layer_norm", 2.0, 0, {"axis": (0, -1)}),
-        ("layer_norm", *rng.normal(size=(2, *image)), {"axis": list(range(1, len(shape))), "epsilon": 0.1}),
-        ("group_norm", gamma, beta, {"groups": c if len(shape) > 2 else 1}),
-        ("group_norm", 2.0, beta, {"groups": 1, "epsilon": 0.0}),
-    ]
-    for name, gamma, beta, words in cases:
-        near(getattr(ops, name)(x, gamma, beta, **words), getattr(reference, name)(x, gamma, beta, **words))
-        grad = f"{name}_grad"
-        for got, want in zip(getattr(ops, grad)(dy, x, gamma, **words), getattr(reference, grad)(dy, x, gamma, **words),
-                             strict=True):  # fmt: skip
-            near(got, want)
-
-
-def near(got, want):
-    assert got.dtype == np.float32 and got.shape == want.shape
-    np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * max(1.0, np.abs(want).max()))
-
-
-def test_ops_of_nothing():
-    assert ops.batch_norm(np.zeros((0, 3)), mean=[0, 0, 0], variance=1.0).shape == (0, 3)
-    dx, dgamma, dbeta = ops.batch_norm_grad(np.zeros((0, 3)), np.zeros((0, 3)), mean=0.0, variance=1.0)
-    assert dx.shape == (0, 3) and dgamma.tolist() == dbeta.tolist() == [0, 0, 0]
-
-
 # ------------------------------------------------------------------------------------------ mistakes
 
 X = np.zeros((2, 4, 4, 6))
@@ -576,32 +459,6 @@ MISTAKES = [
     (lambda: L.GroupNormalization(0), ValueError, ["groups", "1 or more", "0"]),
     (lambda: L.GroupNormalization(2.0), TypeError, ["groups", "2.0"]),
     (lambda: L.GroupNormalization(2, axis=2)(X), ValueError, ["axis=2"]),
-    (lambda: L.Normalization(mean=1.0), ValueError, ["both mean and variance"]),
-    (lambda: L.Normalization(mean=0, variance=-1), ValueError, ["variance must be at least 0", "-1"]),
-    (lambda: L.Normalization(mean=[1, 2], variance=1)(X), ValueError, ["mean of shape (6,)", "(2,)"]),
-    (lambda: L.Normalization(axis=0)(X), ValueError, ["other than the batch", "axis=0"]),
-    (lambda: L.Normalization(axis=[1, -3])(X), ValueError, ["axis=[1, -3]"]),
-    (lambda: L.Normalization(axis="all"), TypeError, ["axis", "'all'"]),
-    (lambda: L.Normalization(invert=1), TypeError, ["invert"]),
-    (lambda: other_sizes(L.Normalization(name="n")), ValueError, ["n: expected sizes (6,)", "(5,)"]),
-    (lambda: L.Normalization(mean=0, variance=1).adapt(X), ValueError, ["adapt", "leave them out"]),
-    (lambda: L.Normalization().adapt(X[:0]), ValueError, ["holds no samples"]),
-    (lambda: L.Normalization().adapt([]), ValueError, ["batch axis"]),
-    (lambda: L.Normalization().adapt(3), ValueError, ["batch axis"]),
-    (lambda: L.Normalization().adapt(np.array([["a"]])), TypeError, ["real numbers"]),
-    (lambda: ops.batch_norm(X, [1, 2]), ValueError, ["batch_norm: gamma", "(6,)", "(2,)"]),
-    (lambda: ops.batch_norm(X[:0]), ValueError, ["batch_norm", "empty"]),
-    (lambda: ops.batch_norm(X, epsilon=-1), ValueError, ["batch_norm: epsilon"]),
-    (lambda: ops.batch_norm(np.zeros(3)), ValueError, ["batch_norm: x", "(3,)"]),
-    (lambda: ops.batch_norm_grad(X, X[:1]), ValueError, ["batch_norm_grad: dy", "(1, 4, 4, 6)"]),
-    (lambda: ops.layer_norm(X, axis=4), ValueError, ["layer_norm: axis 4"]),
-    (lambda: ops.layer_norm(X, axis=(1, -3)), ValueError, ["layer_norm: axis"]),
-    (lambda: ops.layer_norm(X, axis=1.5), TypeError, ["layer_norm: axis", "1.5"]),
-    (lambda: ops.layer_norm(X[:, :0]), ValueError, ["empty"]),
-    (lambda: ops.layer_norm_grad(X, X, np.ones(5)), ValueError, ["layer_norm_grad: gamma"]),
-    (lambda: ops.group_norm(X, groups=4), ValueError, ["groups=4 must divide the 6 channels"]),
-    (lambda: ops.group_norm(X, groups="2"), TypeError, ["group_norm: groups", "'2'"]),
-    (lambda: ops.group_norm_grad(X[:0], X[:0], groups=2), ValueError, ["empty"]),
 ]
 
 

@@ -13,7 +13,7 @@ from fastcnn.plan import recompute
 from fastcnn.plan.builder import Builder
 from fastcnn.plan.operations import Operation, Value
 from fastcnn.plan.plan import Plan
-from tests.test_graph_models import finish_and_count, run_poisoned
+from tests.test_plan_memory import finish_and_count, run_poisoned
 
 CROSSENTROPY = "sparse_categorical_crossentropy"
 

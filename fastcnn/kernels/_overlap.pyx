@@ -1,7 +1,7 @@
 """Gradients of a convolution with few channels on the side of the result, at stride 1.
 
-The tiles of `csrc/tile.h` spread these channels over the lanes of a vector; with few of them most lanes are idle. Here the
-lanes are (column of the kernel, channel) pairs, kw times as many.
+The tiles of `csrc/tile.h` spread these channels over the lanes of a vector; with few of them most lanes are idle.
+Here the lanes are (column of the kernel, channel) pairs, kw times as many.
 
 Input gradient, by overlap-add: each column q of dy is multiplied by a whole row of the kernel, and the overlapping
 products are added,
@@ -101,7 +101,8 @@ cdef class OverlapWeights:
         s.w = <const float *><Py_ssize_t>address("OverlapWeights", w, np.float32, w.size)
         self.packed_size = s.kh * s.oc * s.ld
         if packed is not None:
-            s.packed = <float *><Py_ssize_t>address("OverlapWeights: packed", packed, np.float32, self.packed_size, True)
+            s.packed = <float *><Py_ssize_t>address("OverlapWeights: packed", packed, np.float32, self.packed_size,
+                                                    True)
         self.keep = (w, packed)
 
 

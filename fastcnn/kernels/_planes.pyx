@@ -1,8 +1,8 @@
 """The forward convolution of few channels, plane by plane, at stride 1.
 
-The tiles of `csrc/tile.h` spread output channels over the lanes of a vector; with few of them most lanes are idle. Here the
-lanes are neighbouring pixels: a band of the image is copied into one plane per input channel, with its border of zeros,
-and every vector of such a plane serves all output channels,
+The tiles of `csrc/tile.h` spread output channels over the lanes of a vector; with few of them most lanes are idle.
+Here the lanes are neighbouring pixels: a band of the image is copied into one plane per input channel, with its
+border of zeros, and every vector of such a plane serves all output channels,
 
     z[strip][o] = sum over i, t, a of plane[a][row + i, col + t .. col + t + vlen - 1] * w[i, t, a, o]
 

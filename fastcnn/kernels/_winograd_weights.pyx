@@ -16,7 +16,7 @@ cdef int fetch_weights(const weights_t *s, Py_ssize_t block, Py_ssize_t first, P
     for i in range(rows):
         at[i] = s.w + (first + i) * s.oc + j
     f.at, f.count, f.skip, f.lines = <const float *const *>at, rows, 0, ceil_div(across, 16)
-    f.offset, f.offsets = &s.taps[0], 9
+    f.offset, f.offsets = <const Py_ssize_t *>&s.taps[0], 9
     return 1
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from fastcnn import reference
 from fastcnn.kernels import _merge
 from fastcnn.kernels._executor import Program, Stage, run_op
-from tests.check import EPS32, TINY32, small_ints
-from tests.fuzz.trial import BATCHES, Framed, Trial, Want, channels, choose, halo, normal, twin, whole
+from fastcnn.plan.operations import NO_HALO
+from tests.check import EPS32, TINY32, Framed, small_ints
+from tests.fuzz.trial import BATCHES, Trial, Want, channels, choose, halo, normal, twin, whole
 
 EXACT = ("linear", "relu", "relu6")
 
@@ -101,7 +102,7 @@ def prelu(case: Case, rng: np.random.Generator) -> Trial:
     def run():
         own, other = case.halos
         given, errors = Framed(shape, x, own).tensor, Framed(shape, dy, other).tensor
-        slopes = Framed((1, *alpha.shape), alpha).tensor
+        slopes = Framed((1, *alpha.shape), alpha, NO_HALO).tensor
         y, back = Framed(shape, halo=other), Framed(shape, halo=own)
         dalpha = np.full((len(parts), alpha.size), np.nan, np.float32)
         run_op(_merge.PRelu(given, slopes, y.tensor))

@@ -10,8 +10,8 @@ import numpy as np
 from fastcnn import reference
 from fastcnn.kernels import _augment
 from fastcnn.kernels._executor import run_op
-from tests.check import small_ints
-from tests.fuzz.trial import BATCHES, Framed, Trial, Want, channels, choose, halo, normal, whole
+from tests.check import Framed, small_ints
+from tests.fuzz.trial import BATCHES, Trial, Want, channels, choose, halo, normal, whole
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy as np
 from fastcnn import losses, reference
 from fastcnn.kernels import _loss
 from fastcnn.kernels._executor import Program, Stage
-from tests.check import guarded
-from tests.fuzz.trial import Framed, Trial, Want, channels, choose, halo, normal, whole
+from tests.check import Framed, guarded
+from tests.fuzz.trial import Trial, Want, channels, choose, halo, normal, whole
 
 TEXTBOOK_ULPS = 1e-5 / np.finfo(np.float32).eps  # float64 results by another formula, gradients by differences
 

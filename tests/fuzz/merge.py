@@ -10,8 +10,8 @@ import numpy as np
 from fastcnn import reference
 from fastcnn.kernels import _merge
 from fastcnn.kernels._executor import run_op
-from tests.check import small_ints
-from tests.fuzz.trial import BATCHES, Framed, Trial, Want, channels, choose, halo, whole
+from tests.check import Framed, small_ints
+from tests.fuzz.trial import BATCHES, Trial, Want, channels, choose, halo, whole
 
 KINDS = ("add", "subtract", "multiply", "average", "maximum", "minimum")
 

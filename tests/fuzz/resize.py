@@ -11,8 +11,8 @@ from fastcnn import reference
 from fastcnn.kernels import _eltwise, _resize
 from fastcnn.kernels._executor import run_op
 from fastcnn.kernels._op import Op
-from tests.check import small_ints
-from tests.fuzz.trial import BATCHES, Framed, Trial, Want, channels, choose, halo, normal, whole
+from tests.check import Framed, small_ints
+from tests.fuzz.trial import BATCHES, Trial, Want, channels, choose, halo, normal, whole
 
 
 @dataclass(frozen=True)

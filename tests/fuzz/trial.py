@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn import ops, reference
-from fastcnn.kernels._op import Tensor
 from tests.check import EPS32, assert_close, assert_same, small_ints
 
 # Around the vector lengths of 4, 8 and 16 floats, and around twice the longest.
@@ -112,29 +111,6 @@ def rounded(values: ArrayLike, rng: np.random.Generator) -> np.ndarray:
     """As far from `values` as a rounding to float32 may take them."""
     values = np.asarray(values, np.float64)
     return values * (1 + EPS32 * rng.uniform(-1, 1, values.shape))
-
-
-class Framed:
-    """A tensor inside a larger array of NaN: a halo, and guard bands around all images.
-
-    It holds `values`, or NaN, in pixels of `shape` (n, h, w, c).
-    """
-
-    def __init__(self, shape: Sequence[int], values: ArrayLike = np.nan, halo: Any = ((0, 0), (0, 0))):
-        n, h, w, c = shape
-        (top, bottom), (left, right) = halo
-        self.memory = np.full((n + 2, top + h + bottom, left + w + right, c), np.nan, np.float32)
-        self.at = np.s_[1 : n + 1, top : top + h, left : left + w]
-        self.memory[self.at] = values
-        self.tensor = Tensor(tuple(shape), self.memory[self.at], halo)
-
-    def result(self) -> np.ndarray:
-        """The values; AssertionError if anything around them was written."""
-        values = self.memory[self.at].copy()
-        self.memory[self.at] = np.nan
-        if not np.isnan(self.memory).all():
-            raise AssertionError("written outside the tensor")
-        return values
 
 
 # ---- draws
