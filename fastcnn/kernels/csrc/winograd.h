@@ -385,7 +385,7 @@ INLINE void add_products(vf *acc, const float *x, const vf *w, const int nv, con
         return;
     }
     const vf value = splat(*x);
-    UNROLL for (int v = 0; v < nv; v++) acc[v] += value * w[v];
+    UNROLL for (int v = 0; v < nv; v++) acc[v] = vfma(acc[v], value, w[v]);
 }
 
 /* A share of the lines that are due at point p: [first, last) of `all` steps. */
@@ -400,21 +400,34 @@ INLINE void fetch_lines(const fc_winograd_product *g, unsigned p, ptrdiff_t firs
     }
 }
 
-/* m tiles times nv vectors of output channels at one point. */
-INLINE void multiply_tile(const fc_winograd_product *g, const float *v, const float *u, float *out, const int m,
-                          const int nv)
+/* `steps` input channels of m tiles times nv vectors of output channels. */
+INLINE void multiply_steps(vf (*acc)[NR / VLEN], const float *x, const float *u, const int m, const int nv,
+                           const int steps)
+{
+    UNROLL for (int k = 0; k < steps; k++) {
+        vf w[NR / VLEN];
+        UNROLL for (int j = 0; j < nv; j++) w[j] = load(u + k * NR + j * VLEN);
+        UNROLL for (int i = 0; i < m; i++) add_products(acc[i], x + k + i * VLEN, w, nv, i);
+    }
+}
+
+/* m tiles times nv vectors of output channels at one point. What the next tile and the next point will read is asked
+ * for meanwhile: it lies in L2 at best. */
+INLINE void multiply_tile(const fc_winograd_product *g, const float *v, const float *u, float *out,
+                          const float *next_v, const float *next_u, const int m, const int nv)
 {
     vf acc[MR][NR / VLEN];
     UNROLL for (int i = 0; i < m; i++)
         UNROLL for (int j = 0; j < nv; j++) acc[i][j] = splat(0);
-    for (ptrdiff_t left = g->depth; left > 0; left -= VLEN, v += g->v_group) {
-        const float *x = v;
-        for (const float *end = u + (left < VLEN ? left : VLEN) * NR; u < end; u += NR, x++) {
-            vf w[NR / VLEN];
-            UNROLL for (int j = 0; j < nv; j++) w[j] = load(u + j * VLEN);
-            UNROLL for (int i = 0; i < m; i++) add_products(acc[i], x + i * VLEN, w, nv, i);
+    ptrdiff_t left = g->depth;
+    for (; left >= VLEN; left -= VLEN, v += g->v_group, next_v += g->v_group) {
+        UNROLL for (int i = 0; i < m; i++) __builtin_prefetch(next_v + i * VLEN, 0, 3);
+        for (const float *x = v; x < v + VLEN; x += 4, u += 4 * NR, next_u += 2 * NR) {
+            UNROLL for (int k = 0; k < 2 * NR; k += 16) __builtin_prefetch(next_u + k, 0, 3);
+            multiply_steps(acc, x, u, m, nv, 4);
         }
     }
+    for (; left > 0; left--, v++, u += NR) multiply_steps(acc, v, u, m, nv, 1);
     const int accumulate = g->accumulate;
     UNROLL for (int j = 0; j < nv; j++)
         UNROLL for (int i = 0; i < m; i++) {
@@ -424,10 +437,11 @@ INLINE void multiply_tile(const fc_winograd_product *g, const float *v, const fl
         }
 }
 
-#define MULTIPLY_1(M) case M: multiply_tile(g, v, u, out, M, 1); break;
-#define MULTIPLY_2(M) case M: multiply_tile(g, v, u, out, M, 2); break;
+#define MULTIPLY_1(M) case M: multiply_tile(g, v, u, out, next_v, next_u, M, 1); break;
+#define MULTIPLY_2(M) case M: multiply_tile(g, v, u, out, next_v, next_u, M, 2); break;
 
-static void multiply_rows(const fc_winograd_product *g, const float *v, const float *u, float *out, ptrdiff_t m)
+static void multiply_rows(const fc_winograd_product *g, const float *v, const float *u, float *out,
+                          const float *next_v, const float *next_u, ptrdiff_t m)
 {
     if (g->vectors == 1)
         switch (m) { FOR_EACH_M(MULTIPLY_1) }
@@ -439,12 +453,13 @@ static void winograd_multiply(const fc_winograd_product *g)
 {
     const ptrdiff_t blocks = (g->tiles + MR - 1) / MR;
     for (ptrdiff_t p = 0; p < g->points; p++) {
-        const float *v = g->v + p * g->v_point;
+        const float *v = g->v + p * g->v_point, *u = g->u + p * g->u_point;
         float *out = g->m + p * g->m_point;
         for (ptrdiff_t b = 0, first = 0, last; b < blocks; b++, first = last) {
             last = g->tiles * (b + 1) / blocks;
             fetch_lines(g, (unsigned)p, first, last, g->tiles);
-            multiply_rows(g, v + first * VLEN, g->u + p * g->u_point, out + first * VLEN, last - first);
+            multiply_rows(g, v + first * VLEN, u, out + first * VLEN, b + 1 < blocks ? v + last * VLEN : v + g->v_point,
+                          u + g->u_point + (b & 1) * (g->depth / 2 * NR), last - first);
         }
     }
 }
