@@ -10,7 +10,7 @@ from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
 from fastcnn.kernels._cpu cimport fc_dot_tile, fc_gather_tile, fc_kernels, fc_pool, table
-from fastcnn.kernels._op cimport Op, Tensor, fc_fetch_near, fc_image, fc_run, fc_task, fc_tensor
+from fastcnn.kernels._op cimport Op, Tensor, fc_fetch, fc_fetch_near, fc_image, fc_run, fc_task, fc_tensor
 from fastcnn.kernels._panels cimport Panel, load_panel, panel_t, table_address
 
 from fastcnn.kernels._panels import algorithm_of, grid_offsets
@@ -30,7 +30,7 @@ cdef Py_ssize_t WIDE = WIDE_BLOCKS
 # stretches of the rows of W.
 DENSE_UNITS, LEAST_DENSE_UNITS = 16, 8
 # For so few pixels W is read where it lies, once, and that is most of the time: a few rows side by side in stretches
-# of up to 2 KB come out of memory twice as fast as many rows of a single block (9 and 18 ms for 151 MB).
+# of up to 2 KB come out of memory nearly twice as fast as many rows of a few blocks (10 and 18 ms for 151 MB).
 FEW_PIXELS = 28
 STREAM_DEPTH, STREAM_BLOCKS, STREAM_UNITS = 32, 16, 4
 # Rows of W that are asked for ahead: no hardware foresees short stretches that lie far apart.
@@ -167,6 +167,7 @@ cdef struct gather_t:
     Py_ssize_t slices                 # of the depth, one after the other
     Py_ssize_t wide, units            # by_channels: so many blocks make a unit of work, so many units a group
     int copied                        # by_channels: weights that are not packed are copied slice by slice
+    int fetched                       # or read in place: rows of the next slice are asked for
     Py_ssize_t weight_floats          # by_channels: scratch for weights, before that of the panel
     Py_ssize_t splits                 # by_channels: items per unit, each a share of the images
     fc_pool pool                      # max-pooling of the result, windows side by side; kh == 0 without
@@ -318,6 +319,14 @@ cdef void pack_slice(const gather_t *g, Py_ssize_t s, Py_ssize_t begin, Py_ssize
         src += w.ldw
 
 
+cdef void fetch_rows(const weights_t *s, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Asks for rows [first, last) of a block of W."""
+    cdef Py_ssize_t i, j
+    for i in range(first, last):
+        for j in range(block * s.nr, min((block + 1) * s.nr, s.outputs), 16):
+            fc_fetch(s.w + i * s.ldw + j)
+
+
 cdef void multiply_blocks(const gather_t *g, const float *x, Py_ssize_t pixels, float *y, Py_ssize_t group,
                           Py_ssize_t begin, Py_ssize_t end, float *scratch) noexcept nogil:
     """Blocks [begin, end) of output channels, slice by slice; `scratch` is for weights that are not packed."""
@@ -333,6 +342,8 @@ cdef void multiply_blocks(const gather_t *g, const float *x, Py_ssize_t pixels, 
                 w = scratch + ((block - begin) * rows - first) * ldw
             elif g.weights.packed != NULL or not g.weights.transposed:
                 w = block_weights(g, group, block, &ldw)
+            if g.fetched:
+                fetch_rows(&g.weights, block, first + rows, min(first + 2 * rows, g.panel.depth))
             multiply(g, x, g.panel.xoff, g.yoff, pixels, y, group, block, s, w, ldw)
 
 
@@ -420,6 +431,7 @@ cdef class Gather(Op):
             g.copied = g.n * pixels > FEW_PIXELS
             widest, units = (WIDE_BLOCKS, LEAST_DENSE_UNITS) if g.copied else (STREAM_BLOCKS, STREAM_UNITS)
             g.wide = max(1, min(widest, blocks // units))
+            g.fetched = not g.copied and g.wide < STREAM_BLOCKS  # what hardware foresees is only disturbed by it
             g.slices = max(1, round(int(depth) / (SLICE_DEPTH if g.copied else STREAM_DEPTH)))
             g.weight_floats = g.wide * g.weights.nr * (depth // g.slices + 1) if g.copied else 0
         elif pixels == 1 and not g.weights.few:
