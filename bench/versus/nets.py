@@ -267,7 +267,7 @@ class Net:
         rng = np.random.default_rng(seed)
 
         def make(weight: Weight) -> Array:
-            values = rng.random(weight.shape, np.float32)  # and in place: other arrays would stay in the process's memory
+            values = rng.random(weight.shape, np.float32)  # and in place: the process may keep what others take
             values *= 2 * weight.reach
             values += weight.middle - weight.reach
             return values
