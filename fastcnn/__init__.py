@@ -15,7 +15,6 @@ from fastcnn import (
     layers,
     losses,
     metrics,
-    ops,
     optimizers,
     regularizers,
     schedules,
@@ -30,7 +29,7 @@ from fastcnn.models import Model, Sequential, load_model
 from fastcnn.random import seed
 
 if TYPE_CHECKING:
-    from fastcnn import datasets, plot, reference
+    from fastcnn import datasets, ops, plot, reference
 
 __all__ = [
     "CheckpointError", "Input", "Model", "Sequential", "__version__", "callbacks", "config_text", "data",
@@ -39,7 +38,7 @@ __all__ = [
     "set_num_threads", "show_config", "utils",
 ]
 
-_LAZY = ("datasets", "plot", "reference")  # imported when first asked for: slow, and most programs use none
+_LAZY = ("datasets", "ops", "plot", "reference")  # imported when first asked for: most programs use none
 
 
 def __getattr__(name: str):

@@ -8,8 +8,7 @@ k < kernel, where rows outside 0..in-1 hold zeros. Hence
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -147,8 +146,7 @@ def _by(size) -> str:
     return "x".join(map(str, size))
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """A window of (kh, kw) taps sliding over images of (ih, iw) pixels: what conv and pooling share."""
 
     ih: int
@@ -208,8 +206,7 @@ class Window:
         return self.pads[1][0]
 
 
-@dataclass(frozen=True)
-class Window3D:
+class Window3D(NamedTuple):
     """A window of (kd, kh, kw) taps sliding over volumes: `plane` over each slice, `depth` over (depth, 1) pixels."""
 
     depth: Window
@@ -244,8 +241,7 @@ def check_channels(x_shape, w_shape, groups, where: str) -> int:
     return groups
 
 
-@dataclass(frozen=True)
-class Conv:
+class Conv(NamedTuple):
     """A 2-D convolution: x (n, ih, iw, ic) with w (kh, kw, ic/groups, oc) gives y (n, oh, ow, oc)."""
 
     n: int
@@ -287,8 +283,7 @@ class Conv:
         return 2 * self.n * w.oh * w.ow * w.kh * w.kw * (self.ic // self.groups) * self.oc
 
 
-@dataclass(frozen=True)
-class Conv3D:
+class Conv3D(NamedTuple):
     """A 3-D convolution: x (n, d, h, w, ic) with w (kd, kh, kw, ic/groups, oc) gives y (n, od, oh, ow, oc)."""
 
     n: int

@@ -6,20 +6,17 @@ A `Node` is one call of a layer, so a layer that is called twice has two nodes a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastcnn.layers.base import Layer
 
 
-@dataclass(eq=False)
 class SymbolicTensor:
     """What a layer will produce: `shape` with None for the batch, and the node that makes it (None: an input)."""
 
-    shape: tuple[Any, ...]
-    node: Node | None = None
-    name: str = ""
+    def __init__(self, shape: tuple[Any, ...], node: Node | None = None, name: str = ""):
+        self.shape, self.node, self.name = shape, node, name
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -68,14 +65,13 @@ def _combine(layer: str, x: Any, y: Any) -> SymbolicTensor:
     return merging.combine(getattr(merging, layer), x, y)
 
 
-@dataclass(eq=False)
 class Node:
     """One call of `layer` on `inputs`."""
 
-    layer: Layer
-    inputs: list[SymbolicTensor]
-    outputs: list[SymbolicTensor] = field(default_factory=list)
-    models: tuple[Any, ...] = ()  # the models that were called to make it, the innermost first
+    def __init__(self, layer: Layer, inputs: list[SymbolicTensor]):
+        self.layer, self.inputs = layer, inputs
+        self.outputs: list[SymbolicTensor] = []
+        self.models: tuple[Any, ...] = ()  # the models that were called to make it, the innermost first
 
 
 class Graph:

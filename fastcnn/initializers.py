@@ -20,6 +20,9 @@ from fastcnn.utils import Configurable, real_number, resolve
 # Standard deviation of a standard normal variable cut off at two standard deviations.
 _TRUNCATED_STDDEV = 0.87962566103423978
 
+# Values drawn at a time. They are float64: a whole weight's would take twice its memory, which the allocator may keep.
+_PIECE = 1 << 15
+
 
 class Initializer(Configurable):
     """Base class: subclasses define `values`, or `__call__` itself.
@@ -90,7 +93,7 @@ class RandomNormal(Initializer):
         self.stddev = real_number(stddev, "stddev", "RandomNormal", low=0.0)
 
     def values(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        return rng.normal(self.mean, self.stddev, shape)
+        return _drawn(shape, lambda count: rng.normal(self.mean, self.stddev, count))
 
 
 class TruncatedNormal(Initializer):
@@ -102,7 +105,7 @@ class TruncatedNormal(Initializer):
         self.stddev = real_number(stddev, "stddev", "TruncatedNormal", low=0.0)
 
     def values(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        return self.mean + self.stddev * _truncated_standard_normal(shape, rng)
+        return _truncated_normal(shape, rng, self.mean, self.stddev)
 
 
 class RandomUniform(Initializer):
@@ -114,7 +117,7 @@ class RandomUniform(Initializer):
         self.maxval = real_number(maxval, "maxval", "RandomUniform", low=self.minval)
 
     def values(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        return rng.uniform(self.minval, self.maxval, shape)
+        return _drawn(shape, lambda count: rng.uniform(self.minval, self.maxval, count))
 
 
 class VarianceScaling(Initializer):
@@ -152,10 +155,10 @@ class VarianceScaling(Initializer):
         variance = self.scale / max(1.0, fan)
         if self.distribution == "uniform":
             limit = math.sqrt(3.0 * variance)
-            return rng.uniform(-limit, limit, shape)
+            return _drawn(shape, lambda count: rng.uniform(-limit, limit, count))
         if self.distribution == "untruncated_normal":
-            return rng.normal(0.0, math.sqrt(variance), shape)
-        return math.sqrt(variance) / _TRUNCATED_STDDEV * _truncated_standard_normal(shape, rng)
+            return _drawn(shape, lambda count: rng.normal(0.0, math.sqrt(variance), count))
+        return _truncated_normal(shape, rng, 0.0, math.sqrt(variance) / _TRUNCATED_STDDEV)
 
 
 class GlorotUniform(VarianceScaling):
@@ -253,13 +256,34 @@ def compute_fans(shape: Sequence[int]) -> tuple[int, int]:
     return taps * shape[-2], taps * shape[-1]
 
 
-def _truncated_standard_normal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    values = rng.standard_normal(math.prod(shape))
-    outside = np.flatnonzero(np.abs(values) > 2.0)
-    while outside.size:
-        values[outside] = rng.standard_normal(outside.size)
-        outside = outside[np.abs(values[outside]) > 2.0]
+def _drawn(shape: tuple[int, ...], draw: Callable[[int], np.ndarray]) -> np.ndarray:
+    """float32 values from `draw(count)`, a piece after the other: those that one draw of them all would give."""
+    values = np.empty(math.prod(shape), np.float32)
+    for first in range(0, values.size, _PIECE):
+        piece = values[first: first + _PIECE]
+        piece[...] = draw(piece.size)
     return values.reshape(shape)
+
+
+def _truncated_normal(shape: tuple[int, ...], rng: np.random.Generator, mean: float, stddev: float) -> np.ndarray:
+    """Values beyond two standard deviations are drawn again when all others are there."""
+    beyond: list[np.ndarray] = []  # where, in each piece
+    drawn = 0
+
+    def draw(count: int) -> np.ndarray:
+        nonlocal drawn
+        values = rng.standard_normal(count)
+        beyond.append(drawn + np.flatnonzero(np.abs(values) > 2.0))
+        drawn += count
+        return mean + stddev * values
+
+    result = _drawn(shape, draw)
+    outside = np.concatenate([np.zeros(0, int), *beyond])
+    while outside.size:
+        values = rng.standard_normal(outside.size)
+        result.reshape(-1)[outside] = mean + stddev * values
+        outside = outside[np.abs(values) > 2.0]
+    return result
 
 
 _TABLE: dict[str, type[Initializer]] = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn import checkpoints, summaries
+from fastcnn import summaries
 from fastcnn.arrays import as_float32
 from fastcnn.batches import as_array, shapes_of
 from fastcnn.errors import unknown_name
@@ -16,10 +16,10 @@ from fastcnn.layers import InputLayer
 from fastcnn.layers.base import Layer, Variable, assign_all, unique_name
 from fastcnn.ports import Ports
 from fastcnn.training import Trainer
-from fastcnn.transfer import LoadReport
 
 if TYPE_CHECKING:
     from fastcnn import profiling
+    from fastcnn.transfer import LoadReport
 
 
 class Model(Trainer):
@@ -259,10 +259,14 @@ class Model(Trainer):
 
     def save(self, path, include_optimizer: bool = True) -> None:
         """Write weights, architecture and (unless told otherwise) the training state to one .safetensors file."""
+        from fastcnn import checkpoints  # slow to import
+
         checkpoints.save_model(self, path, include_optimizer)
 
     def save_weights(self, path) -> None:
         """Write the weights to a .safetensors file."""
+        from fastcnn import checkpoints  # slow to import
+
         checkpoints.save_weights(self, path)
 
     def load_weights(self, path, by_name: bool = False, skip_mismatch: bool = False) -> LoadReport:
@@ -272,6 +276,8 @@ class Model(Trainer):
         `skip_mismatch`, layers whose weights have other shapes there are left as they are, with a warning. The report
         says what was loaded and what was not, and why: print it.
         """
+        from fastcnn import checkpoints  # slow to import
+
         return checkpoints.load_weights(self, path, by_name, skip_mismatch)
 
     def __reduce_ex__(self, protocol):
@@ -388,4 +394,6 @@ def load_model(path, custom_objects: dict[str, Any] | None = None) -> Model:
         When there is no such file, or it is damaged, foreign, or names a layer that is not known (give your own layer
         classes as `custom_objects={'Name': Class}`).
     """
+    from fastcnn import checkpoints  # slow to import
+
     return checkpoints.load_model(path, custom_objects)

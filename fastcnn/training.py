@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,10 +20,12 @@ from fastcnn.graph import SymbolicTensor
 from fastcnn.kernels import _cpu
 from fastcnn.layers.arguments import flag
 from fastcnn.layers.base import Variable
-from fastcnn.plan.plan import Plan
 from fastcnn.sources import ArraySource, IterableSource, Source, is_arrays
 from fastcnn.store import Store
 from fastcnn.utils import whole_number
+
+if TYPE_CHECKING:
+    from fastcnn.plan.plan import Plan
 
 # Plans kept for reuse: the usual and the last, smaller batch, for training, testing and predicting.
 MAX_PLANS = 8
@@ -177,6 +179,8 @@ class Trainer:
         return plan
 
     def _make_plan(self, kind: str, n: int, weighted: bool = False) -> Plan:
+        from fastcnn.plan.plan import Plan  # the whole engine: many modules, which importing fastcnn leaves alone
+
         try:
             return Plan(self.graph, n, self._store, self.losses if kind in ("test", "train") else (),
                         self.loss_weights, self.optimizer if kind == "train" else None, kind == "predict_training",

@@ -458,7 +458,7 @@ def test_a_summary_shows_connections():
     assert first.endswith("[0]") and second == first.replace("[0]", "[1]")
     assert sum("shared" in row for row in table) == 2  # the encoder's layers with weights, in their second place
     chain = rows_of(fc.Sequential([L.Dense(3, input_shape=(4,)), L.Dense(2)]))
-    assert "Connected" not in chain[2] and len(chain) == 4 + 2 + 1 + 5
+    assert "Connected" not in chain[2] and len(chain) == 4 + 2 + 1 + 6
 
 
 def test_a_summary_tells_the_memory_of_a_step():

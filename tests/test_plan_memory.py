@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,7 +64,7 @@ def finish_and_count(builder, drafts):
     roots = [b for b in builder.all_buffers if b.root is b and b.array is not None and not b.external
              and not b.has_halo]
     packed, args = weights_of(drafts), builder.arg_buffers.values()
-    sums = [rows for rows in builder.gradient_rows.values() if rows.count > 1]
+    sums = [*builder.sums, *(rows for rows in builder.gradient_rows.values() if rows.count > 1)]
     builder.users = [(user.array.view(np.float32) if user in roots else user.array.view(np.uint8),
                       max(0, min(user.stages) - (user in packed)), max(user.stages))
                      for user in (*roots, *packed, *args, *sums)]
@@ -111,3 +116,37 @@ def test_the_memory_of_a_plan_is_what_it_allocates(train):
     tracemalloc.stop()
     plan = next(reversed(model._plans.values()))
     assert sum(plan.bytes.values()) == pytest.approx(used, rel=0.1)
+
+
+PROGRAM = """
+import numpy as np
+import fastcnn as fc
+from fastcnn import zoo
+
+def resident(field):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field)) / 1024
+
+x = np.random.default_rng(0).standard_normal(({batch}, *{shape}), np.float32)
+y = np.zeros(({batch}, *{positions}), np.int32)
+before = resident("VmRSS")
+model = zoo.{net}
+model.compile("adam", "sparse_categorical_crossentropy")
+model.summary({batch})
+model.train_on_batch(x, y)
+print("grown by", resident("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the resident memory is read from /proc")
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer has memory of its own")
+@pytest.mark.parametrize("net, batch, positions", [
+    ("simple_cnn()", 64, ()), ("resnet20((32, 32, 3), 10)", 32, ()), ("vgg11((32, 32, 3), 10, units=64)", 8, ()),
+    ("unet((32, 32, 3), 10, width=16)", 16, (32, 32)), ("mobilenet_v1((32, 32, 3), 10)", 16, ())])
+def test_a_summary_predicts_the_growth_of_resident_memory(net, batch, positions):
+    shape = (28, 28, 1) if net == "simple_cnn()" else (32, 32, 3)
+    code = PROGRAM.format(net=net, batch=batch, shape=shape, positions=positions)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
+                          cwd=Path(fc.__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    predicted = float(re.search(r"Memory: +([\d.]+) MB", done.stdout)[1])
+    assert predicted == pytest.approx(float(done.stdout.split()[-1]), rel=0.1)

@@ -267,8 +267,10 @@ class Net:
         rng = np.random.default_rng(seed)
 
         def make(weight: Weight) -> Array:
-            low, high = weight.middle - weight.reach, weight.middle + weight.reach
-            return rng.uniform(low, high, weight.shape).astype(np.float32)
+            values = rng.random(weight.shape, np.float32)  # and in place: the process may keep what others take
+            values *= 2 * weight.reach
+            values += weight.middle - weight.reach
+            return values
 
         return [tuple(map(make, weights)) for weights in self._weights()]
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcnn.callbacks.callback import Callback, Logs
 from fastcnn.errors import unknown_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _SMALLER_IS_BETTER = ("loss", "error", "mse", "mae", "crossentropy", "divergence", "hinge", "huber")
 _LARGER_IS_BETTER = ("acc", "auc", "precision", "recall", "iou", "io_u", "f1")
@@ -200,6 +203,8 @@ class ModelCheckpoint(Monitor):
         return True
 
     def _path(self, logs: Logs) -> Path:
+        from pathlib import Path  # here: slow to import
+
         known = {**logs, "epoch": self._epoch + 1}
         try:
             return Path(self.filepath.format(**known))

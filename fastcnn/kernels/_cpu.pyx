@@ -4,7 +4,6 @@ The table is chosen at import: the best one this CPU can run, or the one FASTCNN
 """
 
 import os
-from pathlib import Path
 
 cdef extern from "dispatch.h":
     const fc_kernels *fc_table(int i)
@@ -75,16 +74,21 @@ def tile_sizes() -> tuple:
     return _table.vlen, _table.mr, _table.nr
 
 
+def _read(str path):
+    with open(path) as file:
+        return file.read()
+
+
 def _cgroup_quota():
     """CPUs that the control group allows (a float), or None when there is no limit."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = _read("/sys/fs/cgroup/cpu.max").split()
         return None if quota == "max" else int(quota) / int(period)
     except (OSError, ValueError):
         pass
     try:
-        quota = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
-        period = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
+        quota = int(_read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
+        period = int(_read("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
         return quota / period if quota > 0 else None
     except (OSError, ValueError, ZeroDivisionError):
         return None

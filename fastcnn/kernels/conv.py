@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 from fastcnn.geometry import Conv, Conv3D
 from fastcnn.kernels._gather import Gather, Weights
@@ -82,8 +82,7 @@ def weight_grad(conv: Conv, x, dy, dw, db, algorithm, by_channels=False, slice_c
     return WeightGrad(panel, dy, dw, db, conv.groups, by_channels=by_channels, **options)
 
 
-@dataclass(frozen=True)
-class Phase:
+class Phase(NamedTuple):
     """Pixels (row + i*sh, col + j*sw) of dx: all of them are reached by the same taps of the kernel.
 
     Row a + s*q of dx is input to output row (a + s*q + top - k*d)/s wherever that is whole, which depends on

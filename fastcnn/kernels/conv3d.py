@@ -8,7 +8,7 @@ ever, dilated (kd * pitch + kh, kw), and the slices of the output are as many pa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fastcnn.geometry import Conv3D
 from fastcnn.kernels._gather import Gather, Weights
@@ -18,8 +18,7 @@ from fastcnn.kernels._weight_grad import GRAD_PIXELS, WeightGrad
 from fastcnn.kernels.conv import HUGE_WEIGHTS, Phase, phases, weight_bytes
 
 
-@dataclass(frozen=True)
-class Fold:
+class Fold(NamedTuple):
     """`depth` slices of `height` rows as an image: `pitch` rows from one to the next, and zeros around."""
 
     depth: int
@@ -95,8 +94,7 @@ def weight_grad(conv: Conv3D, x, pitch: int, dy_slices, dw, db, algorithm) -> Se
                    for panel, dy in zip(panels, dy_slices, strict=True)], "weight gradient")
 
 
-@dataclass(frozen=True)
-class Phase3D:
+class Phase3D(NamedTuple):
     """Voxels of dx that are reached by the same taps of the kernel: see `kernels.conv.Phase`."""
 
     depth: Phase

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +156,7 @@ def lower_volume(plan: Lowering, x: Value, layer: _Pooling, along_depth: Any) ->
     window, (depth, *_, channels) = layer.window(x.shape), x.shape
     pooled = plan.add(SlicePool(x, window.plane, along_depth is operations.MaxPool, layer=layer))
     rows = plan.add(operations.Reshape([pooled], (depth, prod(window.plane.output), channels), layer))
-    columns = replace(window.depth, iw=rows.shape[1], ow=rows.shape[1])
+    columns = window.depth._replace(iw=rows.shape[1], ow=rows.shape[1])
     y = plan.add(along_depth(rows, columns, layer=layer))
     return plan.add(operations.Reshape([y], (*window.output, channels), layer))
 

@@ -12,7 +12,7 @@ import numpy as np
 from fastcnn.kernels._op import Op, Tensor
 from fastcnn.plan.operations import NO_HALO
 
-FLOAT = 4  # bytes
+FLOAT, FLOAT64 = 4, 8  # bytes
 
 
 class Buffer:
@@ -107,6 +107,27 @@ class ArgBuffer:
 
     def take(self, memory: np.ndarray) -> None:
         self.array = memory.view(self.dtype)[:prod(self.shape)].reshape(self.shape)
+
+
+class PartialSums:
+    """float64 sums that a step writes, one row per group of images, and another reads: a step's `partial`."""
+
+    def __init__(self, width: int):
+        self.width, self.rows = width, 1
+        self.stages: set[int] = set()
+        self.array: np.ndarray | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Of one row."""
+        return FLOAT64 * self.width
+
+    @property
+    def floats(self) -> int:
+        return self.rows * self.bytes // FLOAT
+
+    def take(self, memory: np.ndarray) -> None:
+        self.array = memory[:self.floats].view(np.float64).reshape(self.rows, self.width)
 
 
 class PackedWeights:

@@ -29,7 +29,7 @@ from fastcnn.kernels._executor import Stage
 from fastcnn.kernels._gather import PackWeights
 from fastcnn.kernels._op import Op
 from fastcnn.kernels.conv import LARGE_WEIGHTS
-from fastcnn.plan.buffers import FLOAT, ArgBuffer, Buffer, GradientRows, PackedWeights, PartialGradient
+from fastcnn.plan.buffers import FLOAT, ArgBuffer, Buffer, GradientRows, PackedWeights, PartialGradient, PartialSums
 from fastcnn.plan.memory import Block, Layout
 from fastcnn.plan.operations import NO_HALO, Operation, Value, merge_halos
 from fastcnn.plan.recompute import inner_values
@@ -63,6 +63,7 @@ class Builder:
         self.all_buffers: list[Buffer] = []
         self.gradient_rows: dict[Any, GradientRows] = {}
         self.arg_buffers: dict[Operation, ArgBuffer] = {}
+        self.sums: list[PartialSums] = []
         self.streams: dict[Operation, int] = {}
         self.counter = np.zeros(2, np.uint64) if counter is None else counter  # of random bits
         self.needs_gradient: set[Value] = set()
@@ -110,6 +111,11 @@ class Builder:
         if op not in self.arg_buffers:
             self.arg_buffers[op] = ArgBuffer((self.n, *shape), wide)
         return self.arg_buffers[op]
+
+    def partial_sums(self, width: int) -> PartialSums:
+        """Rows of `width` float64 sums; steps name them among what they read and write."""
+        self.sums.append(PartialSums(width))
+        return self.sums[-1]
 
     def value(self, variable):
         return None if variable is None else variable.value
@@ -235,7 +241,7 @@ class Builder:
         self.steps.append(Step(
             name, make, only(Buffer, reads), only(Buffer, writes), layer, pipelined and weight_bytes <= LARGE_WEIGHTS,
             weight_bytes, partial, deferred, self.recomputing, weights=only(PackedWeights, reads),
-            args=only(ArgBuffer, [*reads, *writes])))
+            args=only((ArgBuffer, PartialSums), [*reads, *writes])))
 
     def python_step(self, name, call, reads, writes, layer) -> None:
         for buffer in (*reads, *writes):
@@ -327,8 +333,8 @@ class Builder:
                 local.add(buffer, Block(size, min(buffer.steps), max(buffer.steps)), (shape, shape and chunk))
             else:
                 batch.add(buffer, self.block(buffer, len(drafts)), shape)
-        for arg in self.arg_buffers.values():
-            batch.add(arg, Block(_round(arg.floats, ALIGN), min(arg.stages), max(arg.stages)))
+        for one in (*self.arg_buffers.values(), *self.sums):
+            batch.add(one, Block(_round(one.floats, ALIGN), min(one.stages), max(one.stages)))
         for weights in weights_of(drafts):  # packed while the stage before runs
             batch.add(weights, Block(_round(weights.floats, ALIGN), min(weights.stages) - 1, max(weights.stages)))
         for rows in self.gradient_rows.values():  # added up while the stage after runs

@@ -38,6 +38,12 @@ class LossIO:
         self.counts_correct = False
         self.totals = np.zeros(2, np.float64)
 
+    @property
+    def bytes(self) -> int:
+        """Of the arrays that grow with the batch."""
+        arrays = (self.targets, self.counting, self.weights, self.loss_rows, self.correct)
+        return sum(array.nbytes for array in arrays if array is not None)
+
     def set_targets(self, y: np.ndarray, samples: slice | np.ndarray) -> None:
         """Take the targets of these samples, and count the positions that matter."""
         if isinstance(samples, slice):

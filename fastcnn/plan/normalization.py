@@ -17,26 +17,7 @@ from fastcnn.plan.operations import CLAMPS, Clamped, Operation, Value, take_over
 
 if TYPE_CHECKING:
     from fastcnn.layers.base import Layer, Variable
-
-FLOAT64 = 8  # bytes
-
-
-class PartialSums:
-    """float64 sums of a step, one row per group of images; the builder sets how many rows."""
-
-    def __init__(self, channels: int):
-        self.width = _batch_norm.sums_width(channels)
-        self.rows = 1
-        self._array: np.ndarray | None = None
-
-    @property
-    def bytes(self) -> int:
-        return FLOAT64 * self.width
-
-    def __call__(self) -> np.ndarray:
-        if self._array is None:
-            self._array = np.zeros((self.rows, self.width))
-        return self._array
+    from fastcnn.plan.buffers import PartialSums
 
 
 class Derived:
@@ -111,28 +92,31 @@ class BatchNorm(ChannelNorm):
         self.moving, self.momentum = moving, momentum
 
     def forward(self, b):
-        x, c, sums = b.buffer(self.x), self.channels, PartialSums(self.channels)
+        x, c, sums = b.buffer(self.x), self.channels, self.partial_sums(b)
         mean, self.scale, self.inverse = np.zeros(c, np.float32), np.zeros(c, np.float32), np.zeros(c)
-        self.step(b, "forward", lambda: [_batch_norm.Moments(x.tensor, sums())], [x], [], partial=sums)
+        self.step(b, "forward", lambda: [_batch_norm.Moments(x.tensor, sums.array)], [x], [sums], partial=sums)
         self.step(b, "forward", lambda: [_batch_norm.BatchStatistics(
-            sums(), b.value(self.gamma), self.epsilon, mean, self.scale, self.inverse,
-            tuple(v.value for v in self.moving), self.momentum)], [], [], pipelined=False)
+            sums.array, b.value(self.gamma), self.epsilon, mean, self.scale, self.inverse,
+            tuple(v.value for v in self.moving), self.momentum)], [sums], [], pipelined=False)
         self.normalize(b, mean, self.scale, self.parameter(self.beta, 0.0))
 
     def backward(self, b):
-        dy, x, c, sums = b.grad(self.y), b.buffer(self.x), self.channels, PartialSums(self.channels)
+        dy, x, c, sums = b.grad(self.y), b.buffer(self.x), self.channels, self.partial_sums(b)
         offset, slope = np.zeros(c, np.float32), np.zeros(c, np.float32)
         gradients = b.partial_gradients(self.gamma, self.beta)
-        self.step(b, "weight gradient", lambda: [_batch_norm.GradSums(dy.tensor, x.tensor, sums(), self.map)],
-                  [dy, x], [], partial=sums)
+        self.step(b, "weight gradient", lambda: [_batch_norm.GradSums(dy.tensor, x.tensor, sums.array, self.map)],
+                  [dy, x], [sums], partial=sums)
 
         def make():
             dgamma, dbeta = gradients()
-            return [_batch_norm.BatchNormGrad(sums(), self.scale, self.inverse, dgamma, dbeta, offset, slope)]
+            return [_batch_norm.BatchNormGrad(sums.array, self.scale, self.inverse, dgamma, dbeta, offset, slope)]
 
-        self.step(b, "weight gradient", make, [], [], pipelined=False, partial=gradients)
+        self.step(b, "weight gradient", make, [sums], [], pipelined=False, partial=gradients)
         if b.wants_gradient(self.x):
             self.input_grad(b, offset, slope)
+
+    def partial_sums(self, b) -> PartialSums:
+        return b.partial_sums(_batch_norm.sums_width(self.channels))
 
 
 class ConstantNorm(ChannelNorm):

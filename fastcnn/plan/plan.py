@@ -140,10 +140,11 @@ class Plan:
     def bytes(self) -> dict[str, int]:
         """The memory of the plan by use, at the present number of threads; weights and their moments excluded.
 
-        'activations' is all that shares one array: in training also gradients, partial sums and packed weights.
+        'activations' is all that shares one array, in training also gradients, partial sums and packed weights; and the
+        arrays of the losses.
         """
         threads = min(_cpu.get_num_threads(), max(1, self.program.groups))
-        return {"activations": self.activation_bytes,
+        return {"activations": self.activation_bytes + sum(io.bytes for io in self.losses if io is not None),
                 "weights": self.builder.weight_bytes,
                 "threads": threads * (self.program.scratch + self.program.local)}
 

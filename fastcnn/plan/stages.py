@@ -9,7 +9,7 @@ from typing import Any
 from fastcnn.kernels._executor import Stage
 from fastcnn.kernels._op import Op
 from fastcnn.kernels.conv import LARGE_WEIGHTS
-from fastcnn.plan.buffers import ArgBuffer, Buffer, PackedWeights
+from fastcnn.plan.buffers import ArgBuffer, Buffer, PackedWeights, PartialSums
 
 
 @dataclass(eq=False)
@@ -33,7 +33,7 @@ class Step:
     cut: tuple[int, int] | None = None  # images per group, which share a row of partial sums, and per chunk
     python: Callable[[], None] | None = None
     weights: list[PackedWeights] = field(default_factory=list)
-    args: list[ArgBuffer] = field(default_factory=list)
+    args: list[ArgBuffer | PartialSums] = field(default_factory=list)
 
     @property
     def buffers(self) -> list[Buffer]:
