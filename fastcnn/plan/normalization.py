@@ -112,12 +112,13 @@ class BatchNorm(ChannelNorm):
 
     def forward(self, b):
         x, c, sums = b.buffer(self.x), self.channels, PartialSums(self.channels)
-        mean, self.scale, self.inverse = np.zeros(c, np.float32), np.zeros(c, np.float32), np.zeros(c)
+        mean, self.scale, shift = (np.zeros(c, np.float32) for _ in range(3))
+        self.inverse, self.rest = np.zeros(c), np.zeros(c)
         self.step(b, "forward", lambda: [_batch_norm.Moments(x.tensor, sums())], [x], [], partial=sums)
         self.step(b, "forward", lambda: [_batch_norm.BatchStatistics(
-            sums(), b.value(self.gamma), self.epsilon, mean, self.scale, self.inverse,
-            tuple(v.value for v in self.moving), self.momentum)], [], [], pipelined=False)
-        self.normalize(b, mean, self.scale, self.parameter(self.beta, 0.0))
+            sums(), b.value(self.gamma), b.value(self.beta), self.epsilon, mean, self.scale, shift,
+            self.inverse, self.rest, tuple(v.value for v in self.moving), self.momentum)], [], [], pipelined=False)
+        self.normalize(b, mean, self.scale, shift)
 
     def backward(self, b):
         dy, x, c, sums = b.grad(self.y), b.buffer(self.x), self.channels, PartialSums(self.channels)
@@ -128,7 +129,8 @@ class BatchNorm(ChannelNorm):
 
         def make():
             dgamma, dbeta = gradients()
-            return [_batch_norm.BatchNormGrad(sums(), self.scale, self.inverse, dgamma, dbeta, offset, slope)]
+            return [_batch_norm.BatchNormGrad(sums(), self.scale, self.inverse, self.rest, dgamma, dbeta, offset,
+                                              slope)]
 
         self.step(b, "weight gradient", make, [], [], pipelined=False, partial=gradients)
         if b.wants_gradient(self.x):
