@@ -146,7 +146,8 @@ cdef void group_statistics(const group_args *g, const fc_task *task, Py_ssize_t 
                            group_scratch *s) noexcept nogil:
     """The affine map, inverse and rest of each channel of image n, from the moments of its group."""
     cdef Py_ssize_t c = g.l.x.c, width = c // g.groups, i, j, k, first
-    cdef double pixels = r.count * r.pixels, mean, m2, inverse
+    cdef double pixels = r.count * r.pixels, mean, m2, inverse, rest
+    cdef float lift
     memset(s.a, 0, 2 * padded(c) * sizeof(double))
     for i in range(r.count):
         kernels().norm.moments(s.a, s.b, i * r.pixels, line(g.l.x, task, n, i), r.pixels, c)
@@ -159,12 +160,12 @@ cdef void group_statistics(const group_args *g, const fc_task *task, Py_ssize_t 
         for j in range(first, first + width):
             m2 += s.b[j] + pixels * (s.a[j] - mean) * (s.a[j] - mean)
         inverse = 1 / sqrt(m2 / (pixels * width) + g.l.epsilon)
+        rest = <float>mean - mean
+        lift = <float>(rest * inverse)
         for j in range(first, first + width):
-            s.inverse[j] = inverse
-            s.mean[j] = <float>mean
-            s.rest[j] = s.mean[j] - mean
+            s.inverse[j], s.rest[j], s.mean[j] = inverse, rest, <float>mean
             s.scale[j] = <float>(inverse * g.l.gamma[j])
-            s.shift[j] = <float>(g.l.beta[j] + s.rest[j] * inverse * g.l.gamma[j])
+            s.shift[j] = g.l.beta[j] + lift * g.l.gamma[j]
 
 
 cdef void run_group_norm(const void *op, const fc_task *task) noexcept nogil:
@@ -207,20 +208,21 @@ cdef void group_gradients(const group_args *g, double pixels, group_scratch *s, 
                           float *dbeta) noexcept nogil:
     """Adds one image's sums to dgamma and dbeta; offset and slope of InputGrad from those of each group."""
     cdef Py_ssize_t c = g.l.x.c, width = c // g.groups, j, k, first
-    cdef double total, product
+    cdef double total, product, inverse, rest
     for k in range(g.groups):
         first = k * width
         total = product = 0
+        inverse, rest = s.inverse[first], s.rest[first]
         for j in range(first, first + width):
-            s.b[j] = (s.b[j] + s.rest[j] * s.a[j]) * s.inverse[j]
+            s.b[j] = (s.b[j] + rest * s.a[j]) * inverse
             dgamma[j] += <float>s.b[j]
             dbeta[j] += <float>s.a[j]
             total += g.l.gamma[j] * s.a[j]
             product += g.l.gamma[j] * s.b[j]
-        total *= s.inverse[first] / (pixels * width)
-        product *= s.inverse[first] * s.inverse[first] / (pixels * width)
+        total *= inverse / (pixels * width)
+        product *= inverse * inverse / (pixels * width)
         for j in range(first, first + width):
-            s.offset[j], s.slope[j] = <float>(total + s.rest[j] * product), <float>product
+            s.offset[j], s.slope[j] = <float>(total + rest * product), <float>product
 
 
 cdef void run_group_grad(const void *op, const fc_task *task) noexcept nogil:

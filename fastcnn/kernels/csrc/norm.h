@@ -256,7 +256,8 @@ static void layer_norm(float *y, const float *x, ptrdiff_t rows, ptrdiff_t c, co
     for (; rows > 0; rows--, x += c, y += c) layer_norm_rows(y, x, c, gamma, beta, epsilon, 1);
 }
 
-/* dx = (g - mean(g) - xhat * mean(g * xhat)) * inverse with g = dy * gamma. */
+/* dx = (g - mean(g) - xhat * mean(g * xhat)) * inverse with g = dy * gamma, as g * inverse - offset - d * slope with
+ * d = x - mean. */
 INLINE void layer_norm_grad_rows(float *dx, float *dgamma, float *dbeta, const float *dy, const float *x, ptrdiff_t c,
                                  const float *gamma, float epsilon, const int rows)
 {
@@ -278,16 +279,17 @@ INLINE void layer_norm_grad_rows(float *dx, float *dgamma, float *dbeta, const f
         store_upto(dbeta + j, to_beta, c - j);
     }
     if (!dx) return;
+    vf offset[NORM_ROWS], slope[NORM_ROWS];
     UNROLL for (int r = 0; r < rows; r++) {
-        sum[r] = sum_all(sum[r]) * (1.0f / c);
-        product[r] = sum_all(product[r]) * (1.0f / c);
+        const vf share = m.inverse[r] * (1.0f / c), mean_g_xhat = sum_all(product[r]) * share;
+        slope[r] = mean_g_xhat * m.inverse[r];
+        offset[r] = sum_all(sum[r]) * share + m.shift[r] * mean_g_xhat;
     }
     for (ptrdiff_t j = 0; j < c; j += VLEN) {
         const vf scale = load_upto(gamma + j, c - j);
         UNROLL for (int r = 0; r < rows; r++) {
-            const vf xhat = row_xhat(x + r * c + j, c - j, &m, r);
-            const vf g = load_upto(dy + r * c + j, c - j) * scale;
-            store_upto(dx + r * c + j, (g - sum[r] - xhat * product[r]) * m.inverse[r], c - j);
+            const vf g = load_upto(dy + r * c + j, c - j) * scale, d = load_upto(x + r * c + j, c - j) - m.mean[r];
+            store_upto(dx + r * c + j, g * m.inverse[r] - offset[r] - d * slope[r], c - j);
         }
     }
 }
