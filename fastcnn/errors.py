@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class CheckpointError(Exception):
     """A model or weights file that is damaged, foreign, or does not fit the model."""
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str], where: str, remedy: str) -> Iterator[None]:
+    """Within it, an OSError says that `where` cannot write `path`, why, and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(  # with the number, Python makes it a PermissionError and the like
+            error.errno, f"{where}: cannot write '{path}' ({error.strerror}); {remedy}") from error
 
 
 def unknown_name(kind: str, name: object, choices: Iterable[str], where: str | None = None) -> ValueError:

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from fastcnn.errors import CheckpointError
+from fastcnn.errors import CheckpointError, writing
 
 SUFFIX = ".safetensors"
 FORMAT_VERSION = 1
@@ -75,15 +75,9 @@ def save_file(
     if not path.parent.is_dir():
         raise FileNotFoundError(f"save_file: the folder '{path.parent}' does not exist; create it first")
     content = safetensors.numpy.save(tensors, header)
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise OSError(  # with the number, Python makes it a PermissionError and the like
-            error.errno,
-            f"save_file: cannot write '{path}' ({error.strerror}); its folder must allow new files and have "
-            f"{len(content)} bytes free",
-        ) from error
+    remedy = f"its folder must allow new files and have {len(content)} bytes free"
+    with writing(path, "save_file", remedy), atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

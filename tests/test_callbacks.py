@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
+import io
+import os
 import re
 import struct
 import warnings
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -429,3 +433,65 @@ def test_tensorboard_gets_batches(tmp_path, frequency, steps):
 def test_tensorboard_refuses_other_frequencies(frequency):
     with pytest.raises(ValueError, match="update_freq must be 'epoch', 'batch' or a number of batches"):
         TensorBoard(update_freq=frequency)
+
+
+# ---- files that cannot be written
+
+
+def unwritable(folder, kind):
+    """A path in `folder` at which no file can be made."""
+    (folder / "taken").write_text("")
+    (folder / "taken.csv").mkdir()
+    return {"no folder": folder / "nowhere" / "log.csv", "a folder": folder / "taken.csv",
+            "below a file": folder / "taken" / "log.csv"}[kind]
+
+
+@pytest.mark.parametrize("append", [False, True])
+@pytest.mark.parametrize("kind", ["no folder", "a folder", "below a file"])
+def test_csv_logger_tells_before_training_that_it_cannot_write(kind, append, tmp_path):
+    path = unwritable(tmp_path, kind)
+    with pytest.raises(OSError, match="CSVLogger: cannot write ") as caught:
+        CSVLogger(path, append=append).on_train_begin()
+    assert f"'{path}'" in str(caught.value) and "give a file name in a folder that exists" in str(caught.value)
+
+
+def test_csv_logger_appends_to_no_read_only_file(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("epoch,loss\n")
+    with patch("builtins.open", side_effect=lambda path, mode, **_: refuse(path, mode)), \
+            pytest.raises(PermissionError, match="CSVLogger: cannot write .*Permission denied"):
+        CSVLogger(path, append=True).on_train_begin()
+
+
+def refuse(path, mode):
+    """What the system says about a file that may be read only."""
+    if mode != "r":
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    return io.StringIO(path.read_text())
+
+
+@pytest.mark.parametrize("part", [".", "train"])
+def test_tensorboard_tells_before_training_that_it_cannot_write(part, tmp_path):
+    log_dir = tmp_path / "logs"
+    taken = log_dir / part
+    taken.parent.mkdir(exist_ok=True)
+    taken.write_text("")
+    with pytest.raises(OSError, match="TensorBoard: cannot write ") as caught:
+        TensorBoard(log_dir).on_train_begin()
+    assert f"'{log_dir}'" in str(caught.value) and "give a log_dir in which" in str(caught.value)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_disk_names_the_callback(tmp_path):
+    logger = CSVLogger("/dev/full")
+    logger.on_train_begin()
+    with pytest.raises(OSError, match="CSVLogger: cannot write '/dev/full' .*No space"):
+        logger.on_epoch_end(0, {"loss": 1.0})
+    board = TensorBoard(tmp_path)
+    board.set_model(Model())
+    board.on_train_begin()
+    board._writers["train"]._file.close()
+    board._writers["train"]._file = open("/dev/full", "wb")  # noqa: SIM115  stays with the board
+    board.on_epoch_begin(0)
+    with pytest.raises(OSError, match="TensorBoard: cannot write .*No space"):
+        board.on_epoch_end(0, {"loss": 1.0})

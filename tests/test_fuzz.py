@@ -90,6 +90,25 @@ def test_a_wrong_kernel_is_found(monkeypatch):
         run("dense", 5)
 
 
+@pytest.mark.parametrize("dropped", ["mean of dy", "mean of dy * xhat"])
+def test_a_gradient_without_one_of_its_terms_is_found(dropped, monkeypatch):
+    """Over two values near -30, where the terms cancel to a thousandth of themselves."""
+    def wrong(dy, x, gamma, axis, epsilon):
+        rows, slopes = x.reshape(2, 2).astype(np.float64), (dy * gamma[None]).reshape(2, 2)
+        inverse = 1 / np.sqrt(rows.var(1, keepdims=True) + epsilon)
+        xhat = (rows - rows.mean(1, keepdims=True)) * inverse
+        factor = np.ones_like(xhat) if dropped == "mean of dy" else xhat
+        missing = (slopes * factor).mean(1, keepdims=True) * factor * inverse
+        dx, *others = right(dy, x, gamma, axis, epsilon)
+        return (dx + missing.reshape(x.shape)).astype(np.float32), *others
+
+    right = ops.layer_norm_grad
+    run("norm", 1, 3, 289)
+    monkeypatch.setattr(ops, "layer_norm_grad", wrong)
+    with pytest.raises(AssertionError, match=r"layer_norm_grad\[0\]"):
+        run("norm", 1, 3, 289)
+
+
 def test_the_command(monkeypatch, capsys):
     assert main(["--ops", "dense", "resize", "--cases", "2", "--seed", "7"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -40,11 +40,11 @@ def sums_of(make, n, channels, group=2, chunk=1):
 
 
 def statistics(x, halo=HALOS[0], gamma=None, moving=None, momentum=0.0, **cut):
-    """(mean, scale, inverse) of a batch."""
+    """(mean, scale, shift, inverse, rest) of a batch."""
     c = x.shape[3]
     parts = sums_of(lambda parts: _batch_norm.Moments(Framed(x.shape, x, halo).tensor, parts), len(x), c, **cut)
-    arrays = (*(np.full(c, np.nan, np.float32) for _ in range(2)), np.full(c, np.nan))
-    run_op(_batch_norm.BatchStatistics(parts, gamma, EPSILON, *arrays, moving, momentum))
+    arrays = (*np.full((3, c), np.nan, np.float32), *np.full((2, c), np.nan))
+    run_op(_batch_norm.BatchStatistics(parts, gamma, None, EPSILON, *arrays, moving, momentum))
     return arrays
 
 
@@ -69,9 +69,11 @@ def passed(x, arrays, clamp):
 def test_moments(shape, halo, isa, rng):
     x = rng.normal(rng.normal(0, 5, shape[3]), 2.0, shape).astype(np.float32)
     gamma = rng.normal(size=shape[3]).astype(np.float32)
-    mean, scale, inverse = statistics(x, halo, gamma)
+    mean, scale, shift, inverse, rest = statistics(x, halo, gamma)
     wanted, variance = (a.reshape(-1) for a in reference.moments(x, (0, 1, 2)))
-    np.testing.assert_allclose(mean, wanted, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(mean - rest, wanted, rtol=0, atol=1e-6)
+    assert_same(mean, (mean - rest).astype(np.float32))
+    np.testing.assert_allclose(shift, rest * scale, rtol=1e-6)
     np.testing.assert_allclose(inverse, 1 / np.sqrt(variance + EPSILON), rtol=2e-6)
     np.testing.assert_allclose(scale, gamma / np.sqrt(variance + EPSILON), rtol=2e-6)
 
@@ -94,12 +96,12 @@ def test_variance_of_values_far_from_zero(offset, isa, rng):
     """The textbook's mean of squares minus square of mean would have no correct digit."""
     x = (rng.normal(0, 1, (6, 10, 10, 20)) + offset).astype(np.float32)
     x[0, 0, 0] = 0  # the worst case: a block's first pixel, from which its 64 deviations are taken
-    mean, _, inverse = statistics(x)
+    mean, _, _, inverse, rest = statistics(x)
     wanted, variance = (a.reshape(-1) for a in reference.moments(x, (0, 1, 2)))
     np.testing.assert_allclose(inverse**-2 - EPSILON, variance, rtol=64 * 4 * EPS32)
-    np.testing.assert_allclose(mean, wanted, rtol=1e-7)
+    np.testing.assert_allclose(mean - rest, wanted, rtol=1e-7)
     constant = np.full_like(x, offset)
-    assert_same(statistics(constant)[2], np.full(20, 1 / np.sqrt(EPSILON)))
+    assert_same(statistics(constant)[3], np.full(20, 1 / np.sqrt(EPSILON)))
 
 
 def test_moving_statistics(isa, rng):
@@ -145,17 +147,17 @@ def test_gradients_of_whole_numbers(shape, halo, clamp, isa, rng):
 def test_batch_norm_grad(c, rng):
     x, dy = rng.normal(size=(2, 5, 3, 4, c)).astype(np.float32)
     gamma = rng.normal(size=c).astype(np.float32)
-    mean, scale, inverse = statistics(x, gamma=gamma)
-    channels = _norm.Channels(mean, scale, np.zeros(c, np.float32))
+    *affine, inverse, rest = statistics(x, gamma=gamma)
+    channels, scale = _norm.Channels(*affine), affine[1]
     given = Tensor(dy.shape, dy), Tensor(x.shape, x)
     parts = sums_of(lambda parts: _batch_norm.GradSums(*given, parts, channels), 5, c)
     dgamma, dbeta, offset, slope = np.full((4, c), np.nan, np.float32)
-    run_op(_batch_norm.BatchNormGrad(parts, scale, inverse, dgamma, dbeta, offset, slope))
+    run_op(_batch_norm.BatchNormGrad(parts, scale, inverse, rest, dgamma, dbeta, offset, slope))
     dx = np.full_like(x, np.nan)
     run_op(_norm.InputGrad(*given, Tensor(x.shape, dx), channels, offset, slope))
     for got, want in zip((dx, dgamma, dbeta), reference.batch_norm_grad(dy, x, gamma), strict=True):
         assert_close(got, want, 60)
-    run_op(_batch_norm.BatchNormGrad(parts, scale, inverse, None, None, offset, slope))
+    run_op(_batch_norm.BatchNormGrad(parts, scale, inverse, rest, None, None, offset, slope))
 
 
 def test_the_same_bits_however_a_batch_is_walked(machine, rng):
@@ -333,10 +335,11 @@ THREE = _norm.Channels(zeros(3), zeros(3), zeros(3))
     (lambda: _norm.InputGrad(*[tensor(2, 1, 1, 3)] * 3, THREE, zeros(3), zeros(2)), "InputGrad slope"),
     (lambda: _batch_norm.Moments(tensor(2, 1, 1, 4), zeros(2, 5, dtype=np.float64)), "Moments parts"),
     (lambda: _batch_norm.GradSums(tensor(2, 1, 1, 3), tensor(2, 1, 1, 3), zeros(2, 33), THREE), "float64"),
-    (lambda: _batch_norm.BatchStatistics(SUMS, None, -1.0, zeros(3), zeros(3), zeros(3, dtype=np.float64)), "epsilon"),
-    (lambda: _batch_norm.BatchStatistics(SUMS, None, np.nan, zeros(3), zeros(3), zeros(3, dtype=np.float64)),
+    (lambda: _batch_norm.BatchStatistics(SUMS, None, None, -1.0, *zeros(3, 3), *zeros(2, 3, dtype=np.float64)),
      "epsilon"),
-    (lambda: _batch_norm.BatchNormGrad(SUMS, zeros(3), zeros(3), None, None, zeros(3), zeros(3)), "inverse"),
+    (lambda: _batch_norm.BatchStatistics(SUMS, None, None, np.nan, *zeros(3, 3), *zeros(2, 3, dtype=np.float64)),
+     "epsilon"),
+    (lambda: _batch_norm.BatchNormGrad(SUMS, zeros(3), zeros(3), zeros(3), None, None, zeros(3), zeros(3)), "inverse"),
     (lambda: _norm.MovingScale(None, zeros(2), EPSILON, zeros(3)), "MovingScale variance"),
     (lambda: _norm.FoldNorm(zeros(2, 4), None, None, None, zeros(3), zeros(3), EPSILON, zeros(2, 4), zeros(3)),
      "no 3 output channels"),

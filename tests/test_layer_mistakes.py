@@ -7,6 +7,7 @@ import pytest
 
 from fastcnn import layers
 from fastcnn.graph import SymbolicTensor
+from fastcnn.layers.serialization import LAYERS
 
 
 class Forgetful(layers.Layer):
@@ -44,6 +45,15 @@ MISTAKES = {
         MemoryError,
         ["c: no memory for the weight 'kernel'"],
     ),
+    "argument misspelt": (
+        lambda: layers.Conv2D(8, 3, pading="same"),
+        TypeError,
+        ["Conv2D: unknown argument 'pading'", "Did you mean 'padding'?", "strides"],
+    ),
+    "argument missing": (lambda: layers.Conv2D(8), TypeError, ["Conv2D: missing", "'kernel_size'", "strides"]),
+    "argument twice": (lambda: layers.Conv2D(8, 3, filters=8), TypeError, ["Conv2D: multiple values", "'filters'"]),
+    "arguments too many": (lambda: layers.Add("a", "b"), TypeError, ["Add: too many positional arguments", "name"]),
+    "argument of a user's layer": (lambda: Forgetful(2, nmae="f"), TypeError, ["Forgetful: unknown", "'name'"]),
     "number as text": (lambda: layers.Dropout("0.5", name="d"), TypeError, ["d: rate must be a number", "'0.5'"]),
     "filters fraction": (lambda: layers.Conv2D(2.5, 3, name="c"), TypeError, ["c: filters", "2.5"]),
     "filters bool": (lambda: layers.Conv2D(True, 3, name="c"), TypeError, ["c: filters", "True"]),
@@ -301,6 +311,12 @@ MISTAKES = {
         ["Forgetful", "factor", "get_config"],
     ),
 }
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_names_itself_about_an_argument(name):
+    with pytest.raises(TypeError, match=f"^{name}: unknown argument 'nmae'. Did you mean 'name'[?]"):
+        LAYERS[name](nmae="x")
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

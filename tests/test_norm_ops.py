@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastcnn import ops, reference
+from tests.check import assert_close
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 3, 8), (17, 12, 11, 16), (3, 7, 40), (9, 5), (1, 2, 30, 30, 33)], ids=str)
@@ -34,6 +35,33 @@ def test_ops_follow_the_reference(shape, threads, rng):
 def near(got, want):
     assert got.dtype == np.float32 and got.shape == want.shape
     np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * max(1.0, np.abs(want).max()))
+
+
+@pytest.mark.parametrize("values", [2, 3, 8, 35])
+@pytest.mark.parametrize(("name", "words"), [("batch_norm", {}), ("layer_norm", {}), ("group_norm", {"groups": 1})])
+def test_few_values_far_from_zero(name, words, values, isa, rng):
+    """A mean rounded to float32 would move the deviations of values around 1000 by most of their digits."""
+    shape = (values, 6) if name == "batch_norm" else (6, values)
+    x = (rng.normal(0, 0.05, shape) + rng.choice([1000, -30], (6,) if name == "batch_norm" else (6, 1))).astype("f")
+    dy, (gamma, beta) = rng.normal(size=shape).astype("f"), rng.normal(size=(2, shape[1])).astype("f")
+    words = {**words, "epsilon": 1e-5}
+    xhat = np.abs(getattr(reference, name)(x, 1.0, 0.0, **words)).max()
+    steepness = 1 / np.sqrt(reference.moments(x, (int(name != "batch_norm"),))[1] + 1e-5)
+    slope = np.abs(dy * gamma).max()
+    assert_close(getattr(ops, name)(x, gamma, beta, **words), getattr(reference, name)(x, gamma, beta, **words), 1,
+                 scale=np.abs(gamma).max() * xhat + np.abs(beta).max())
+    got, want = (getattr(module, f"{name}_grad")(dy, x, gamma, **words) for module in (ops, reference))
+    assert_close(got[0], want[0], 1, scale=slope * steepness * (1 + xhat**2))
+    assert_close(got[1], want[1], len(dy), scale=np.abs(dy).max() * xhat)
+
+
+def test_a_single_value_has_no_gradient(isa, rng):
+    """It is its own mean: the result is beta, whatever the value. A NaN still shows."""
+    x, dy = rng.normal(5, 3, (2, 7, 1)).astype(np.float32)
+    dx, dgamma, dbeta = ops.layer_norm_grad(dy, x, 1.3)
+    assert not dx.any() and dgamma.tolist() == [0] and dbeta == pytest.approx(dy.sum(0), rel=1e-5)
+    x[3] = np.nan
+    assert np.isnan(ops.layer_norm_grad(dy, x, 1.3)[0]).ravel().tolist() == [i == 3 for i in range(7)]
 
 
 def test_ops_of_nothing():

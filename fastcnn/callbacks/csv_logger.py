@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from fastcnn.callbacks.callback import Callback, Logs
+from fastcnn.errors import writing
 
 
 class CSVLogger(Callback):
@@ -16,6 +20,11 @@ class CSVLogger(Callback):
     filename : file to write.
     separator : character between values.
     append : go on with an existing file, in its columns, rather than overwrite it.
+
+    Raises
+    ------
+    OSError
+        When training begins, or goes on, and the file cannot be written.
     """
 
     def __init__(self, filename: str | Path, separator: str = ",", append: bool = False) -> None:
@@ -28,17 +37,24 @@ class CSVLogger(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self._columns = self._existing_columns() if self.append else None
         if self._columns is None:
-            self.filename.write_text("")
+            with self._opened("w"):
+                pass
 
     def _existing_columns(self) -> list[str] | None:
         if not self.filename.exists():
             return None
-        with open(self.filename, newline="") as file:
+        with self._opened("r+") as file:  # not "r": that it can be written should be known before the first epoch
             return next(csv.reader(file, delimiter=self.separator), None)
+
+    @contextmanager
+    def _opened(self, mode: str) -> Iterator[TextIO]:
+        with (writing(self.filename, "CSVLogger", "give a file name in a folder that exists and allows new files"),
+              open(self.filename, mode, newline="") as file):
+            yield file
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         row = {"epoch": epoch, **(logs or {})}
-        with open(self.filename, "a", newline="") as file:
+        with self._opened("a") as file:
             if self._columns is None:
                 self._columns = ["epoch", *sorted(logs or {})]
                 csv.writer(file, delimiter=self.separator).writerow(self._columns)

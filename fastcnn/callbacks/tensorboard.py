@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 
 from fastcnn.callbacks.callback import Callback, Logs
 from fastcnn.callbacks.events import EventWriter
+from fastcnn.errors import writing
 
 
 class TensorBoard(Callback):
@@ -28,6 +30,8 @@ class TensorBoard(Callback):
     ------
     ValueError
         For another `update_freq`.
+    OSError
+        When training begins, or goes on, and the files cannot be written.
     """
 
     def __init__(self, log_dir: str | Path = "logs", update_freq: str | int = "epoch",
@@ -48,6 +52,9 @@ class TensorBoard(Callback):
     def has_batch_hooks(self) -> bool:
         return self._every > 0
 
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._writer("train")
+
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._start, self._first_step = time.perf_counter(), self._step
 
@@ -64,8 +71,9 @@ class TensorBoard(Callback):
         self._write("train", "epoch", logs, epoch)
         if validation:
             self._write("validation", "epoch", validation, epoch)
-        for writer in self._writers.values():
-            writer.flush()
+        with self._writing():
+            for writer in self._writers.values():
+                writer.flush()
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         for writer in self._writers.values():
@@ -77,7 +85,16 @@ class TensorBoard(Callback):
         return self.model.optimizer.iterations
 
     def _write(self, part: str, prefix: str, logs: Logs, step: int) -> None:
+        writer = self._writer(part)
+        with self._writing():
+            writer.scalars({f"{prefix}_{name}": float(value) for name, value in logs.items() if np.ndim(value) == 0},
+                           step)
+
+    def _writer(self, part: str) -> EventWriter:
         if part not in self._writers:
-            self._writers[part] = EventWriter(self.log_dir / part)
-        self._writers[part].scalars({f"{prefix}_{name}": float(value) for name, value in logs.items()
-                                     if np.ndim(value) == 0}, step)
+            with self._writing():
+                self._writers[part] = EventWriter(self.log_dir / part)
+        return self._writers[part]
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(self.log_dir, "TensorBoard", "give a log_dir in which folders and files can be made")

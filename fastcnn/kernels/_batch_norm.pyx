@@ -101,10 +101,13 @@ cdef struct statistics_args:
     const double *parts
     Py_ssize_t rows, c
     const float *gamma
+    const float *beta
     double epsilon, momentum
     float *mean
     float *scale
+    float *shift
     double *inverse
+    double *rest
     float *moving_mean
     float *moving_variance
 
@@ -113,7 +116,7 @@ cdef void run_statistics(const void *op, const fc_task *task) noexcept nogil:
     cdef const statistics_args *a = <const statistics_args *>op
     cdef Py_ssize_t pad = padded(a.c), j, p
     cdef const double *part
-    cdef double mean, m2, count, pixels, delta
+    cdef double mean, m2, count, pixels, delta, scale
     for j in range(task.begin * CHANNEL_BLOCK, min(task.end * CHANNEL_BLOCK, a.c)):
         mean = m2 = count = 0
         for p in range(a.rows):
@@ -124,8 +127,10 @@ cdef void run_statistics(const void *op, const fc_task *task) noexcept nogil:
             m2 += part[pad + j] + delta * delta * (count * pixels / (count + pixels))
             count += pixels
         a.inverse[j] = 1 / sqrt(m2 / count + a.epsilon)
-        a.mean[j] = <float>mean
-        a.scale[j] = <float>(a.inverse[j] * (1 if a.gamma == NULL else a.gamma[j]))
+        scale = a.inverse[j] * (1 if a.gamma == NULL else a.gamma[j])
+        a.mean[j], a.scale[j] = <float>mean, <float>scale
+        a.rest[j] = a.mean[j] - mean
+        a.shift[j] = <float>((0 if a.beta == NULL else a.beta[j]) + a.rest[j] * scale)
         if a.moving_mean != NULL:
             a.moving_mean[j] = <float>(a.momentum * a.moving_mean[j] + (1 - a.momentum) * mean)
             a.moving_variance[j] = <float>(a.momentum * a.moving_variance[j] + (1 - a.momentum) * (m2 / count))
@@ -134,26 +139,32 @@ cdef void run_statistics(const void *op, const fc_task *task) noexcept nogil:
 cdef class BatchStatistics(Op):
     """The moments of the batch from those of its groups (Chan, Golub and LeVeque, 1983); items are blocks of channels.
 
-    `parts` comes from Moments. Written are float32 mean and scale = gamma * inverse, and float64
-    inverse = 1 / sqrt(variance + epsilon), with the variance's biased estimate. `gamma` may be None, for ones.
+    `parts` comes from Moments. Written are, as float64, inverse = 1 / sqrt(variance + epsilon), with the variance's
+    biased estimate, and rest = mean - that of the batch, as mean is rounded to float32; and as float32 the affine map:
+    mean, scale = gamma * inverse and shift = beta + rest * scale. `gamma` and `beta` may be None, for ones and zeros.
     `moving` = (mean, variance), float32, moves to momentum * moving + (1 - momentum) * batch.
     """
     cdef statistics_args a
 
-    def __init__(self, parts, gamma, double epsilon, mean, scale, inverse, moving=None, double momentum=0):
+    def __init__(self, parts, gamma, beta, double epsilon, mean, scale, shift, inverse, rest, moving=None,
+                 double momentum=0):
         check_epsilon("BatchStatistics", epsilon)
         cdef Py_ssize_t c = mean.size
         self.a.rows, self.a.c, self.a.epsilon, self.a.momentum = len(parts), c, epsilon, momentum
         self.a.parts = doubles("BatchStatistics parts", parts, self.a.rows * sums_width(c))
         self.a.gamma = floats("BatchStatistics gamma", gamma, c)
+        self.a.beta = floats("BatchStatistics beta", beta, c)
         self.a.mean = floats("BatchStatistics mean", mean, c, True)
         self.a.scale = floats("BatchStatistics scale", scale, c, True)
+        self.a.shift = floats("BatchStatistics shift", shift, c, True)
         self.a.inverse = doubles("BatchStatistics inverse", inverse, c)
+        self.a.rest = doubles("BatchStatistics rest", rest, c)
         moving_mean, moving_variance = moving or (None, None)
         self.a.moving_mean = floats("BatchStatistics moving mean", moving_mean, c, True)
         self.a.moving_variance = floats("BatchStatistics moving variance", moving_variance, c, True)
         self.run, self.args, self.items = run_statistics, &self.a, channel_blocks(c)
-        self.keep, self.name = (parts, gamma, mean, scale, inverse, moving), "batch_statistics"
+        self.keep = (parts, gamma, beta, mean, scale, shift, inverse, rest, moving)
+        self.name = "batch_statistics"
 
 
 cdef struct batch_grad_args:
@@ -161,6 +172,7 @@ cdef struct batch_grad_args:
     Py_ssize_t rows, c
     const float *scale
     const double *inverse
+    const double *rest
     float *dgamma
     float *dbeta
     float *offset
@@ -171,7 +183,7 @@ cdef void run_batch_grad(const void *op, const fc_task *task) noexcept nogil:
     cdef const batch_grad_args *a = <const batch_grad_args *>op
     cdef Py_ssize_t pad = padded(a.c), j, p
     cdef const double *part
-    cdef double total, product, count
+    cdef double total, product, count, slope
     for j in range(task.begin * CHANNEL_BLOCK, min(task.end * CHANNEL_BLOCK, a.c)):
         total = product = count = 0
         for p in range(a.rows):
@@ -179,32 +191,34 @@ cdef void run_batch_grad(const void *op, const fc_task *task) noexcept nogil:
             total += part[j]
             product += part[pad + j]
             count += part[2 * pad]
-        product *= a.inverse[j]  # with xhat = (x - mean) * inverse
+        product = (product + a.rest[j] * total) * a.inverse[j]  # with xhat = (x - mean + rest) * inverse
         if a.dgamma != NULL:
             a.dgamma[j] = <float>product
         if a.dbeta != NULL:
             a.dbeta[j] = <float>total
-        a.offset[j] = <float>(a.scale[j] * total / count)
-        a.slope[j] = <float>(a.scale[j] * a.inverse[j] * product / count)
+        slope = a.scale[j] * a.inverse[j] * product / count
+        a.slope[j] = <float>slope
+        a.offset[j] = <float>(a.scale[j] * total / count + a.rest[j] * slope)
 
 
 cdef class BatchNormGrad(Op):
     """dgamma = sum of dz * xhat, dbeta = sum of dz, and what InputGrad needs; items are blocks of channels.
 
-    `parts` comes from GradSums. offset = scale * mean(dz), slope = scale * inverse * mean(dz * xhat). dgamma and
-    dbeta (float32) may be None.
+    `parts` comes from GradSums; scale, inverse and rest from BatchStatistics. slope = scale * inverse *
+    mean(dz * xhat), offset = scale * mean(dz) + rest * slope. dgamma and dbeta (float32) may be None.
     """
     cdef batch_grad_args a
 
-    def __init__(self, parts, scale, inverse, dgamma, dbeta, offset, slope):
+    def __init__(self, parts, scale, inverse, rest, dgamma, dbeta, offset, slope):
         cdef Py_ssize_t c = scale.size
         self.a.rows, self.a.c = len(parts), c
         self.a.parts = doubles("BatchNormGrad parts", parts, self.a.rows * sums_width(c))
         self.a.scale = floats("BatchNormGrad scale", scale, c)
         self.a.inverse = doubles("BatchNormGrad inverse", inverse, c)
+        self.a.rest = doubles("BatchNormGrad rest", rest, c)
         self.a.dgamma = floats("BatchNormGrad dgamma", dgamma, c, True)
         self.a.dbeta = floats("BatchNormGrad dbeta", dbeta, c, True)
         self.a.offset = floats("BatchNormGrad offset", offset, c, True)
         self.a.slope = floats("BatchNormGrad slope", slope, c, True)
         self.run, self.args, self.items = run_batch_grad, &self.a, channel_blocks(c)
-        self.keep, self.name = (parts, scale, inverse, dgamma, dbeta, offset, slope), "batch_norm_grad"
+        self.keep, self.name = (parts, scale, inverse, rest, dgamma, dbeta, offset, slope), "batch_norm_grad"

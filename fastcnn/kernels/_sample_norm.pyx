@@ -119,28 +119,35 @@ cdef struct group_scratch:
     double *a        # mean, then the sum of dz, of each channel of an image
     double *b        # squared deviations, then the sum of dz * (x - mean)
     double *inverse
+    double *rest     # what mean was rounded up by: x - mean as floats give it lacks this
     float *mean
     float *scale
+    float *shift
     float *offset
     float *slope
     fc_channel_norm p
+
+
+cdef Py_ssize_t group_scratch_bytes(Py_ssize_t c):
+    return padded(c) * (4 * sizeof(double) + 5 * sizeof(float))
 
 
 cdef group_scratch scratch_of(const group_args *g, char *memory) noexcept nogil:
     cdef Py_ssize_t pad = padded(g.l.x.c)
     cdef group_scratch s
     s.a = <double *>memory
-    s.b, s.inverse, s.mean = s.a + pad, s.a + 2 * pad, <float *>(s.a + 3 * pad)
-    s.scale, s.offset, s.slope = s.mean + pad, s.mean + 2 * pad, s.mean + 3 * pad
-    s.p.mean, s.p.scale, s.p.shift, s.p.lo, s.p.hi = s.mean, s.scale, g.l.beta, g.lo, g.hi
+    s.b, s.inverse, s.rest, s.mean = s.a + pad, s.a + 2 * pad, s.a + 3 * pad, <float *>(s.a + 4 * pad)
+    s.scale, s.shift, s.offset, s.slope = s.mean + pad, s.mean + 2 * pad, s.mean + 3 * pad, s.mean + 4 * pad
+    s.p.mean, s.p.scale, s.p.shift, s.p.lo, s.p.hi = s.mean, s.scale, s.shift, g.lo, g.hi
     return s
 
 
 cdef void group_statistics(const group_args *g, const fc_task *task, Py_ssize_t n, const lines *r,
                            group_scratch *s) noexcept nogil:
-    """mean, scale = gamma * inverse and inverse of each channel of image n, from the moments of its group."""
+    """The affine map, inverse and rest of each channel of image n, from the moments of its group."""
     cdef Py_ssize_t c = g.l.x.c, width = c // g.groups, i, j, k, first
-    cdef double pixels = r.count * r.pixels, mean, m2, inverse
+    cdef double pixels = r.count * r.pixels, mean, m2, inverse, rest
+    cdef float lift
     memset(s.a, 0, 2 * padded(c) * sizeof(double))
     for i in range(r.count):
         kernels().norm.moments(s.a, s.b, i * r.pixels, line(g.l.x, task, n, i), r.pixels, c)
@@ -153,10 +160,12 @@ cdef void group_statistics(const group_args *g, const fc_task *task, Py_ssize_t 
         for j in range(first, first + width):
             m2 += s.b[j] + pixels * (s.a[j] - mean) * (s.a[j] - mean)
         inverse = 1 / sqrt(m2 / (pixels * width) + g.l.epsilon)
+        rest = <float>mean - mean
+        lift = <float>(rest * inverse)
         for j in range(first, first + width):
-            s.inverse[j] = inverse
-            s.mean[j] = <float>mean
+            s.inverse[j], s.rest[j], s.mean[j] = inverse, rest, <float>mean
             s.scale[j] = <float>(inverse * g.l.gamma[j])
+            s.shift[j] = g.l.beta[j] + lift * g.l.gamma[j]
 
 
 cdef void run_group_norm(const void *op, const fc_task *task) noexcept nogil:
@@ -192,27 +201,28 @@ cdef class GroupNorm(Op):
         self.a.l.beta = floats("GroupNorm beta", beta, x.c.c)
         self.a.lo, self.a.hi = clamp
         self.run, self.args, self.items, self.keep = run_group_norm, &self.a, x.images, (x, y, gamma, beta)
-        self.scratch, self.name = padded(x.c.c) * (3 * sizeof(double) + 4 * sizeof(float)), "group_norm"
+        self.scratch, self.name = group_scratch_bytes(x.c.c), "group_norm"
 
 
 cdef void group_gradients(const group_args *g, double pixels, group_scratch *s, float *dgamma,
                           float *dbeta) noexcept nogil:
     """Adds one image's sums to dgamma and dbeta; offset and slope of InputGrad from those of each group."""
     cdef Py_ssize_t c = g.l.x.c, width = c // g.groups, j, k, first
-    cdef double total, product
+    cdef double total, product, inverse, rest
     for k in range(g.groups):
         first = k * width
         total = product = 0
+        inverse, rest = s.inverse[first], s.rest[first]
         for j in range(first, first + width):
-            s.b[j] *= s.inverse[j]
+            s.b[j] = (s.b[j] + rest * s.a[j]) * inverse
             dgamma[j] += <float>s.b[j]
             dbeta[j] += <float>s.a[j]
             total += g.l.gamma[j] * s.a[j]
             product += g.l.gamma[j] * s.b[j]
-        total *= s.inverse[first] / (pixels * width)
-        product *= s.inverse[first] * s.inverse[first] / (pixels * width)
+        total *= inverse / (pixels * width)
+        product *= inverse * inverse / (pixels * width)
         for j in range(first, first + width):
-            s.offset[j], s.slope[j] = <float>total, <float>product
+            s.offset[j], s.slope[j] = <float>(total + rest * product), <float>product
 
 
 cdef void run_group_grad(const void *op, const fc_task *task) noexcept nogil:
@@ -258,5 +268,5 @@ cdef class GroupNormGrad(Op):
         self.a.groups = groups
         self.a.lo, self.a.hi = clamp
         self.run, self.args, self.items = run_group_grad, &self.a, x.images
-        self.scratch = (8 * x.c.c + 63) // 64 * 64 + padded(x.c.c) * (3 * sizeof(double) + 4 * sizeof(float))
+        self.scratch = (8 * x.c.c + 63) // 64 * 64 + group_scratch_bytes(x.c.c)
         self.keep, self.name = (dy, x, dx, dgamma, dbeta, gamma, beta), "group_norm_grad"

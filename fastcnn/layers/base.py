@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from inspect import isfunction
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from fastcnn import initializers, random, regularizers
 from fastcnn.arrays import MOST_VALUES
 from fastcnn.graph import Node, SymbolicTensor
+from fastcnn.layers.arguments import explained
 
 if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering
@@ -107,6 +109,12 @@ class Layer:
     input_shape, output_shape : of the first and the latest call, None before.
     """
 
+    def __init_subclass__(cls, **words: Any) -> None:
+        super().__init_subclass__(**words)
+        if isfunction(init := vars(cls).get("__init__")):
+            cls.__init__ = explained(init)
+
+    @explained
     def __init__(self, trainable: bool = True, name: str | None = None):
         if name is not None and not isinstance(name, str):
             raise TypeError(f"{type(self).__name__}: name must be a string, got {name!r}")

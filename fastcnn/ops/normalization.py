@@ -49,11 +49,11 @@ def batch_norm(x: ArrayLike, gamma: ArrayLike = 1.0, beta: ArrayLike = 0.0, mean
                    (("gamma", gamma), ("beta", beta)))
     y, epsilon = np.empty_like(x), _epsilon(epsilon, where)
     if mean is None or variance is None:
-        mean, scale, _ = _batch_statistics(x, gamma, epsilon, where)
+        affine, _ = _batch_statistics(x, gamma, beta, epsilon, where)
     else:
-        mean, scale, _ = _given_statistics(x, gamma, mean, variance, epsilon, where)
+        affine, _ = _given_statistics(x, gamma, beta, mean, variance, epsilon, where)
     if y.size:
-        run(_norm.Normalize(_images(x), _images(y), _norm.Channels(mean, scale, beta)))
+        run(_norm.Normalize(_images(x), _images(y), _norm.Channels(*affine)))
     return y
 
 
@@ -68,14 +68,14 @@ def batch_norm_grad(dy: ArrayLike, x: ArrayLike, gamma: ArrayLike = 1.0, mean: A
     dy = as_float32(dy, None, f"{where}: dy", x.shape)
     gamma, epsilon = _parameter(gamma, x.shape[-1:], f"{where}: gamma"), _epsilon(epsilon, where)
     given = mean is not None and variance is not None
-    mean, scale, inverse = (_given_statistics(x, gamma, mean, variance, epsilon, where) if given else
-                            _batch_statistics(x, gamma, epsilon, where))
     zeros = np.zeros_like(gamma)
+    affine, exact = (_given_statistics(x, gamma, zeros, mean, variance, epsilon, where) if given else
+                     _batch_statistics(x, gamma, zeros, epsilon, where))
     dgamma, dbeta, offset, slope = (np.zeros_like(gamma) for _ in range(4))
-    dx, channels = np.empty_like(x), _norm.Channels(mean, scale, zeros)
+    dx, channels, scale = np.empty_like(x), _norm.Channels(*affine), affine[1]
     if x.size:
         _over_groups(x, lambda parts: _batch_norm.GradSums(_images(dy), _images(x), parts, channels),
-                     lambda parts: _batch_norm.BatchNormGrad(parts, scale, inverse, dgamma, dbeta, offset, slope))
+                     lambda parts: _batch_norm.BatchNormGrad(parts, scale, *exact, dgamma, dbeta, offset, slope))
         if given:
             offset, slope = zeros, zeros
         run(_norm.InputGrad(_images(dy), _images(x), _images(dx), channels, offset, slope))
@@ -149,21 +149,25 @@ def group_norm_grad(dy: ArrayLike, x: ArrayLike, gamma: ArrayLike = 1.0, groups:
 # ---- statistics of a batch
 
 
-def _batch_statistics(x: Array, gamma: Array, epsilon: float, where: str) -> tuple[Array, Array, np.ndarray]:
-    """(mean, gamma * inverse, inverse) with inverse = 1 / sqrt(variance + epsilon) of each channel, in float64."""
+def _batch_statistics(x: Array, gamma: Array, beta: Array, epsilon: float, where: str) -> tuple[Array, np.ndarray]:
+    """The affine map of each channel, (mean, scale, shift) in float32, and (inverse, rest) in float64.
+
+    inverse = 1 / sqrt(variance + epsilon), and rest is what mean was rounded up by.
+    """
     if not x.size:
         raise ValueError(f"{where}: statistics of an empty array of shape {x.shape} are undefined")
-    mean, scale, inverse = np.empty_like(gamma), np.empty_like(gamma), np.empty(gamma.size)
+    affine, exact = np.empty((3, gamma.size), np.float32), np.empty((2, gamma.size))
     _over_groups(x, lambda parts: _batch_norm.Moments(_images(x), parts),
-                 lambda parts: _batch_norm.BatchStatistics(parts, gamma, epsilon, mean, scale, inverse))
-    return mean, scale, inverse
+                 lambda parts: _batch_norm.BatchStatistics(parts, gamma, beta, epsilon, *affine, *exact))
+    return affine, exact
 
 
-def _given_statistics(x: Array, gamma: Array, mean: ArrayLike, variance: ArrayLike, epsilon: float,
-                      where: str) -> tuple[Array, Array, np.ndarray]:
+def _given_statistics(x: Array, gamma: Array, beta: Array, mean: ArrayLike, variance: ArrayLike, epsilon: float,
+                      where: str) -> tuple[Array, np.ndarray]:
+    """`_batch_statistics` from given ones, which need no rounding."""
     mean = _parameter(mean, x.shape[-1:], f"{where}: mean")
     inverse = 1 / np.sqrt(_parameter(variance, x.shape[-1:], f"{where}: variance").astype(np.float64) + epsilon)
-    return mean, (gamma * inverse).astype(np.float32), inverse
+    return np.array([mean, gamma * inverse, beta], np.float32), np.array([inverse, np.zeros_like(inverse)])
 
 
 def _over_groups(x: Array, sums: Callable[[np.ndarray], Op], merge: Callable[[np.ndarray], Op]) -> None:

@@ -93,12 +93,14 @@ class BatchNorm(ChannelNorm):
 
     def forward(self, b):
         x, c, sums = b.buffer(self.x), self.channels, self.partial_sums(b)
-        mean, self.scale, self.inverse = np.zeros(c, np.float32), np.zeros(c, np.float32), np.zeros(c)
+        mean, self.scale, shift = (np.zeros(c, np.float32) for _ in range(3))
+        self.inverse, self.rest = np.zeros(c), np.zeros(c)
         self.step(b, "forward", lambda: [_batch_norm.Moments(x.tensor, sums.array)], [x], [sums], partial=sums)
         self.step(b, "forward", lambda: [_batch_norm.BatchStatistics(
-            sums.array, b.value(self.gamma), self.epsilon, mean, self.scale, self.inverse,
-            tuple(v.value for v in self.moving), self.momentum)], [sums], [], pipelined=False)
-        self.normalize(b, mean, self.scale, self.parameter(self.beta, 0.0))
+            sums.array, b.value(self.gamma), b.value(self.beta), self.epsilon, mean, self.scale, shift,
+            self.inverse, self.rest, tuple(v.value for v in self.moving), self.momentum)], [sums], [],
+            pipelined=False)
+        self.normalize(b, mean, self.scale, shift)
 
     def backward(self, b):
         dy, x, c, sums = b.grad(self.y), b.buffer(self.x), self.channels, self.partial_sums(b)
@@ -109,7 +111,8 @@ class BatchNorm(ChannelNorm):
 
         def make():
             dgamma, dbeta = gradients()
-            return [_batch_norm.BatchNormGrad(sums.array, self.scale, self.inverse, dgamma, dbeta, offset, slope)]
+            return [_batch_norm.BatchNormGrad(sums.array, self.scale, self.inverse, self.rest, dgamma, dbeta, offset,
+                                              slope)]
 
         self.step(b, "weight gradient", make, [sums], [], pipelined=False, partial=gradients)
         if b.wants_gradient(self.x):

@@ -203,40 +203,48 @@ INLINE vf deviation(const float *x, ptrdiff_t n, vf mean)
 /* Rows whose reductions are computed side by side, as each is a long chain of dependent steps. */
 #define NORM_ROWS 4
 
-/* Of each row the mean, corrected by that of the deviations from it, and 1 / sqrt(variance + epsilon). */
-INLINE void row_moments(const float *x, ptrdiff_t c, float epsilon, vf *mean, vf *inverse, const int rows)
+/* xhat = (x - mean) * inverse + shift of each row, where inverse = 1 / sqrt(variance + epsilon).
+ *
+ * mean is rounded: where values lie far from zero, by much of their deviation. So shift holds the mean of the
+ * deviations from it, which have no such error. */
+typedef struct row_map { vf mean[NORM_ROWS], inverse[NORM_ROWS], shift[NORM_ROWS]; } row_map;
+
+INLINE void row_moments(const float *x, ptrdiff_t c, float epsilon, row_map *m, const int rows)
 {
     const float share = 1.0f / c;
     vf rest[NORM_ROWS] = {{0}}, squares[NORM_ROWS] = {{0}};
-    UNROLL for (int r = 0; r < rows; r++) mean[r] = splat(0);
+    UNROLL for (int r = 0; r < rows; r++) m->mean[r] = splat(0);
     for (ptrdiff_t j = 0; j < c; j += VLEN)
-        UNROLL for (int r = 0; r < rows; r++) mean[r] += load_upto(x + r * c + j, c - j);
-    UNROLL for (int r = 0; r < rows; r++) mean[r] = sum_all(mean[r]) * share;
+        UNROLL for (int r = 0; r < rows; r++) m->mean[r] += load_upto(x + r * c + j, c - j);
+    UNROLL for (int r = 0; r < rows; r++) m->mean[r] = sum_all(m->mean[r]) * share;
     for (ptrdiff_t j = 0; j < c; j += VLEN)
         UNROLL for (int r = 0; r < rows; r++) {
-            const vf d = deviation(x + r * c + j, c - j, mean[r]);
+            const vf d = deviation(x + r * c + j, c - j, m->mean[r]);
             rest[r] += d;
             squares[r] += d * d;
         }
     UNROLL for (int r = 0; r < rows; r++) {
         const vf correction = sum_all(rest[r]) * share;
         const vf variance = vmax(splat(0), sum_all(squares[r]) * share - correction * correction);
-        inverse[r] = 1.0f / vsqrt(variance + epsilon);
-        mean[r] += correction;
+        m->inverse[r] = 1.0f / vsqrt(variance + epsilon);
+        m->shift[r] = -correction * m->inverse[r];
     }
+}
+
+INLINE vf row_xhat(const float *x, ptrdiff_t n, const row_map *m, int r)
+{
+    return (load_upto(x, n) - m->mean[r]) * m->inverse[r] + m->shift[r];
 }
 
 INLINE void layer_norm_rows(float *y, const float *x, ptrdiff_t c, const float *gamma, const float *beta,
                             float epsilon, const int rows)
 {
-    vf mean[NORM_ROWS], inverse[NORM_ROWS];
-    row_moments(x, c, epsilon, mean, inverse, rows);
+    row_map m;
+    row_moments(x, c, epsilon, &m, rows);
     for (ptrdiff_t j = 0; j < c; j += VLEN) {
         const vf g = load_upto(gamma + j, c - j), b = load_upto(beta + j, c - j);
-        UNROLL for (int r = 0; r < rows; r++) {
-            const vf xhat = (load_upto(x + r * c + j, c - j) - mean[r]) * inverse[r];
-            store_upto(y + r * c + j, xhat * g + b, c - j);
-        }
+        UNROLL for (int r = 0; r < rows; r++)
+            store_upto(y + r * c + j, row_xhat(x + r * c + j, c - j, &m, r) * g + b, c - j);
     }
 }
 
@@ -248,18 +256,20 @@ static void layer_norm(float *y, const float *x, ptrdiff_t rows, ptrdiff_t c, co
     for (; rows > 0; rows--, x += c, y += c) layer_norm_rows(y, x, c, gamma, beta, epsilon, 1);
 }
 
-/* dx = (g - mean(g) - xhat * mean(g * xhat)) * inverse with g = dy * gamma. */
+/* dx = (g - mean(g) - xhat * mean(g * xhat)) * inverse with g = dy * gamma, as g * inverse - offset - d * slope with
+ * d = x - mean. */
 INLINE void layer_norm_grad_rows(float *dx, float *dgamma, float *dbeta, const float *dy, const float *x, ptrdiff_t c,
                                  const float *gamma, float epsilon, const int rows)
 {
-    vf mean[NORM_ROWS], inverse[NORM_ROWS], sum[NORM_ROWS] = {{0}}, product[NORM_ROWS] = {{0}};
-    row_moments(x, c, epsilon, mean, inverse, rows);
+    row_map m;
+    vf sum[NORM_ROWS] = {{0}}, product[NORM_ROWS] = {{0}};
+    row_moments(x, c, epsilon, &m, rows);
     for (ptrdiff_t j = 0; j < c; j += VLEN) {
         const vf scale = load_upto(gamma + j, c - j);
         vf to_gamma = load_upto(dgamma + j, c - j), to_beta = load_upto(dbeta + j, c - j);
         UNROLL for (int r = 0; r < rows; r++) {
             const vf d = load_upto(dy + r * c + j, c - j);
-            const vf xhat = (load_upto(x + r * c + j, c - j) - mean[r]) * inverse[r];
+            const vf xhat = row_xhat(x + r * c + j, c - j, &m, r);
             to_gamma += d * xhat;
             to_beta += d;
             sum[r] += d * scale;
@@ -269,16 +279,21 @@ INLINE void layer_norm_grad_rows(float *dx, float *dgamma, float *dbeta, const f
         store_upto(dbeta + j, to_beta, c - j);
     }
     if (!dx) return;
+    if (c == 1) { /* its own mean: all that could be left of a gradient is rounding */
+        for (int r = 0; r < rows; r++) dx[r] = 0 * (x[r] * dy[r]);
+        return;
+    }
+    vf offset[NORM_ROWS], slope[NORM_ROWS];
     UNROLL for (int r = 0; r < rows; r++) {
-        sum[r] = sum_all(sum[r]) * (1.0f / c);
-        product[r] = sum_all(product[r]) * (1.0f / c);
+        const vf share = m.inverse[r] * (1.0f / c), mean_g_xhat = sum_all(product[r]) * share;
+        slope[r] = mean_g_xhat * m.inverse[r];
+        offset[r] = sum_all(sum[r]) * share + m.shift[r] * mean_g_xhat;
     }
     for (ptrdiff_t j = 0; j < c; j += VLEN) {
         const vf scale = load_upto(gamma + j, c - j);
         UNROLL for (int r = 0; r < rows; r++) {
-            const vf xhat = (load_upto(x + r * c + j, c - j) - mean[r]) * inverse[r];
-            const vf g = load_upto(dy + r * c + j, c - j) * scale;
-            store_upto(dx + r * c + j, (g - sum[r] - xhat * product[r]) * inverse[r], c - j);
+            const vf g = load_upto(dy + r * c + j, c - j) * scale, d = load_upto(x + r * c + j, c - j) - m.mean[r];
+            store_upto(dx + r * c + j, g * m.inverse[r] - offset[r] - d * slope[r], c - j);
         }
     }
 }
