@@ -11,7 +11,7 @@ RULE(sgd) { *w -= g * rate; }
 RULE(sgd_momentum)
 {
     const float momentum = own[0];
-    slot[0] = slot[0] * momentum - g * rate;
+    slot[0] = add_two_products(slot[0], splat(momentum), g, splat(-rate));
     *w += slot[0];
 }
 
@@ -19,8 +19,8 @@ RULE(sgd_momentum)
 RULE(sgd_nesterov)
 {
     const float momentum = own[0];
-    slot[0] = slot[0] * momentum - g * rate;
-    *w += slot[0] * momentum - g * rate;
+    slot[0] = add_two_products(slot[0], splat(momentum), g, splat(-rate));
+    *w += add_two_products(slot[0], splat(momentum), g, splat(-rate));
 }
 
 /* own: alpha beta_1 beta_2 epsilon, where alpha = rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) at step t.
@@ -40,17 +40,18 @@ RULE(nadam)
     const float fresh_1 = 1 - own[0], fresh_2 = 1 - own[1], epsilon = own[2];
     slot[0] += (g - slot[0]) * fresh_1;
     slot[1] += (g * g - slot[1]) * fresh_2;
-    *w -= (slot[0] * (float)own[3] + g * (float)own[4]) / (vsqrt(slot[1] * (float)own[5]) + epsilon);
+    const vf step = add_two_products(slot[0], splat(own[3]), g, splat(own[4]));
+    *w -= step / (vsqrt(slot[1] * (float)own[5]) + epsilon);
 }
 
 /* own: rho epsilon [momentum]. Tieleman and Hinton, 2012; centered: Graves, arXiv:1308.0850. Slots are the
  * mean square of g, then its mean if centered, then the velocity if there is momentum. */
 INLINE vf rmsprop_step(vf g, vf *square, vf *mean, float rate, const double own[])
 {
-    const float rho = own[0], fresh = 1 - own[0], epsilon = own[1];
-    *square = *square * rho + g * g * fresh;
+    const float fresh = 1 - own[0], epsilon = own[1];
+    *square += (g * g - *square) * fresh;
     if (!mean) return g * rate / vsqrt(*square + epsilon);
-    *mean = *mean * rho + g * fresh;
+    *mean += (g - *mean) * fresh;
     return g * rate / vsqrt(*square - *mean * *mean + epsilon);
 }
 RULE(rmsprop) { *w -= rmsprop_step(g, &slot[0], 0, rate, own); }
@@ -76,10 +77,10 @@ RULE(adagrad)
 /* own: rho epsilon. Slots are the mean squares of g and of the changes. Zeiler, arXiv:1212.5701. */
 RULE(adadelta)
 {
-    const float rho = own[0], fresh = 1 - own[0], epsilon = own[1];
-    slot[0] = slot[0] * rho + g * g * fresh;
+    const float fresh = 1 - own[0], epsilon = own[1];
+    slot[0] += (g * g - slot[0]) * fresh;
     const vf change = g * vsqrt(slot[1] + epsilon) / vsqrt(slot[0] + epsilon);
-    slot[1] = slot[1] * rho + change * change * fresh;
+    slot[1] += (change * change - slot[1]) * fresh;
     *w -= change * rate;
 }
 

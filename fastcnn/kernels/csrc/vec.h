@@ -46,6 +46,21 @@ INLINE vf vfma(vf acc, vf x, vf w) { return acc + x * w; }
 INLINE vf fma_splat(vf acc, const float *p, vf w) { return acc + splat(*p) * w; }
 #endif
 
+/* a * b + c * d, where c * d is rounded first. Left alone, a compiler that fuses may choose either product, and another
+ * one in the tail of a loop than in the loop: then bits would depend on where a loop ends. */
+INLINE vf add_two_products(vf a, vf b, vf c, vf d)
+{
+    vf rounded = c * d;
+#if defined(__x86_64__)
+    __asm__("" : "+x"(rounded));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(rounded));
+#else
+    __asm__("" : "+m"(rounded));
+#endif
+    return a * b + rounded;
+}
+
 /* Per-lane choice; `mask` lanes are 0 or -1 as comparisons give them. */
 INLINE vf choose(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
