@@ -19,6 +19,7 @@ from fastcnn.errors import CheckpointError, unknown_name
 from fastcnn.kernels import _cpu
 from fastcnn.models import Model
 from fastcnn.optimizers import Adam
+from fastcnn.schedules import OneCycle
 
 DATASETS: dict[str, Any] = {name: getattr(datasets, name) for name in
                             ("mnist_5k", "mnist", "fashion_mnist", "cifar10")}
@@ -60,7 +61,8 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--epochs", type=_count, default=5,
                          help="passes over the data (default: %(default)s)")
     command.add_argument("--batch-size", type=_count, default=64, help="(default: %(default)s)")
-    command.add_argument("--learning-rate", type=float, default=0.001, help="of Adam (default: %(default)s)")
+    command.add_argument("--learning-rate", type=float, default=0.003,
+                         help="of Adam at the peak of its one cycle (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0,
                          help="of weights and order; one seed gives one result (default: %(default)s)")
     command.add_argument("--image-size", type=_count, metavar="PIXELS",
@@ -107,14 +109,15 @@ def _count(text: str) -> int:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Train with Adam, test, and save if asked to."""
+    """Train with Adam and one cycle of its learning rate, test, and save if asked to."""
     make = _choose("model", arguments.model, MODELS)
     if arguments.save is not None:
         _check_writable(arguments.save)
     (x, y), (x_test, y_test) = load_dataset(arguments.dataset, arguments.image_size)
     fastcnn.seed(arguments.seed)
     model = make(x.shape[1:], int(y.max()) + 1)
-    model.compile(Adam(arguments.learning_rate), "sparse_categorical_crossentropy", ["accuracy"])
+    rate = OneCycle(arguments.learning_rate, arguments.epochs * -(-len(x) // arguments.batch_size))
+    model.compile(Adam(rate), "sparse_categorical_crossentropy", ["accuracy"])
     print(f"{arguments.model} on {arguments.dataset}: {len(x)} images of {_times(x.shape[1:])} to train, "
           f"{len(x_test)} to test; {model.count_params():,} parameters; {machine()}")
     start = time.perf_counter()
