@@ -372,7 +372,9 @@ class Trainer:
         params = {"epochs": epochs, "steps": source.steps, "verbose": verbose}
         calls = CallbackList(callbacks, add_history=True, verbose=verbose, model=self, params=params)
         self.stop_training = False
+        self.history = calls.history  # at once: after Ctrl-C it holds the epochs that were done
         calls.on_train_begin()
+        logs: dict[str, float] = {}
         for epoch in range(initial_epoch, epochs):
             calls.on_epoch_begin(epoch)
             logs = self._epoch("train", source, calls, where if epoch == initial_epoch else
@@ -386,8 +388,7 @@ class Trainer:
             calls.on_epoch_end(epoch, logs)
             if self.stop_training:
                 break
-        calls.on_train_end()
-        self.history = calls.history
+        calls.on_train_end(logs)
         return calls.history
 
     def _epoch(self, kind: str, source: Source, calls: CallbackList, where: str) -> dict[str, float]:

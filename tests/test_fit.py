@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import pickle
+import weakref
+
 import numpy as np
 import pytest
 
 import fastcnn as fc
 from fastcnn import callbacks, metrics, optimizers
 from fastcnn import layers as L  # noqa: N812
+from fastcnn.callbacks import callback as callback_module
 from fastcnn.data import Dataset
 from tests.check import bits
 from tests.small_nets import SPARSE, X, Y, compiled, tiny_cnn
@@ -252,6 +258,24 @@ def test_hooks_are_called_in_keras_order():
     ]
 
 
+def test_hooks_may_ask_for_their_logs():
+    """As in Keras, logs are always given: functions and hooks need no default for them."""
+    told = {}
+    hooks = {
+        hook: (lambda number, logs, hook=hook: told.setdefault(hook, logs))
+        if "epoch" in hook or "batch" in hook
+        else (lambda logs, hook=hook: told.setdefault(hook, logs))
+        for hook in callback_module.ALL_HOOKS
+        if "predict" not in hook
+    }
+    history = compiled(tiny_cnn()).fit(
+        X, Y, epochs=2, validation_split=0.5, callbacks=callbacks.LambdaCallback(**hooks), verbose=0
+    ).history
+    assert told.keys() == hooks.keys()
+    assert {hook for hook, logs in told.items() if logs == {}} == {hook for hook in hooks if hook.endswith("begin")}
+    assert told["on_train_end"] == {name: values[-1] for name, values in history.items()}
+
+
 def test_a_callback_can_stop_training_and_change_the_rate():
     model = compiled(tiny_cnn(), optimizers.SGD(0.1))
 
@@ -272,3 +296,38 @@ def test_initial_epoch_and_the_history():
     assert history is model.history
     assert history.epoch == [3, 4]
     assert {name: len(values) for name, values in history.history.items()} == {"loss": 2, "accuracy": 2}
+
+
+def test_a_model_without_a_name_is_gone_with_its_memory():
+    """Large models made in a loop should not wait for the garbage collector."""
+    gc.disable()
+    try:
+        model = compiled(tiny_cnn(), metrics=["accuracy"])
+        history = model.fit(X, Y, validation_split=0.5, verbose=0)
+        model.predict(X)
+        model(X, training=True)
+        parts = [weakref.ref(part) for part in (model, model._store, *model._plans.values())]
+        del model
+        assert len(parts) >= 5 and not [part for part in parts if part() is not None]
+        assert history.model is None and len(history.history["loss"]) == 1
+    finally:
+        gc.enable()
+
+
+def test_a_history_can_be_kept():
+    model = compiled(tiny_cnn())
+    history = model.fit(X, Y, epochs=2, verbose=0)
+    assert history.model is model
+    for kept in (pickle.loads(pickle.dumps(history)), copy.deepcopy(history)):
+        assert kept.history == history.history and kept.epoch == [0, 1] and kept.model is None
+
+
+def test_the_history_of_an_interrupted_fit_is_there():
+    def interrupt(epoch, logs):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    model = compiled(tiny_cnn())
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y, epochs=9, callbacks=[callbacks.LambdaCallback(on_epoch_begin=interrupt)], verbose=0)
+    assert model.history.epoch == [0, 1] and len(model.history.history["loss"]) == 2
