@@ -64,6 +64,28 @@ def test_evaluate_and_predict_take_iterables():
     assert model.predict(iter([X[:10], X[10:]])).tobytes() == model.predict(X).tobytes()
 
 
+class Loader:
+    """Batches as PyTorch's loaders give them: lists [x, y], a length that is an error, no batch_size."""
+
+    batch_size = None
+
+    def __iter__(self):
+        return iter([[X[:10], Y[:10]], [X[10:], Y[10:]]])
+
+    def __len__(self):
+        raise TypeError("a stream has no length")
+
+
+def test_loaders_of_lists():
+    model = compiled(tiny_cnn(), metrics=["accuracy"])
+    assert model.evaluate(Loader(), verbose=0) == pytest.approx(model.evaluate(X, Y, verbose=0))
+    assert model.predict(Loader()).tobytes() == model.predict(X).tobytes()
+    history = model.fit(Loader(), epochs=2, validation_data=(X, Y), verbose=0).history
+    assert len(history["val_loss"]) == 2
+    with pytest.raises(ValueError, match="numpy.stack"):
+        model.predict(iter([[X[0], X[1]]]))
+
+
 def test_inputs_are_not_modified():
     x, y = X.copy(), Y.copy()
     model = compiled(fc.Sequential([L.ReLU(input_shape=(12, 12, 3)), L.Flatten(), L.Dense(5, "softmax")]))
@@ -179,6 +201,16 @@ def test_several_metrics():
     for name, value in want.items():
         np.testing.assert_allclose(logs[name], value, rtol=1e-6, err_msg=name)
     assert all(type(value) is float for name, value in logs.items() if name != "confusion_matrix")
+
+
+def test_names_of_metrics_differ():
+    """As in Keras: accuracy, accuracy_1; and none takes the place of the loss."""
+    chosen = ["accuracy", "accuracy", metrics.SparseTopKCategoricalAccuracy(2, name="loss")]
+    model = compiled(tiny_cnn(), metrics=chosen)
+    logs = model.evaluate(X, Y, return_dict=True, verbose=0)
+    assert list(logs) == ["loss", "accuracy", "accuracy_1", "loss_1"]
+    assert len(model.evaluate(X, Y, verbose=0)) == 4 and logs["accuracy"] == logs["accuracy_1"]
+    assert logs["loss"] == pytest.approx(compiled(model).evaluate(X, Y, verbose=0))
 
 
 def test_accuracy_means_what_the_loss_needs():
