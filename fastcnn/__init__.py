@@ -29,16 +29,16 @@ from fastcnn.models import Model, Sequential, load_model
 from fastcnn.random import seed
 
 if TYPE_CHECKING:
-    from fastcnn import datasets, ops, plot, reference
+    from fastcnn import datasets, ops, plot, reference, zoo
 
 __all__ = [
     "CheckpointError", "Input", "Model", "Sequential", "__version__", "callbacks", "config_text", "data",
     "datasets", "get_algorithm_policy", "get_num_threads", "initializers", "layers", "load_model", "losses",
     "metrics", "ops", "optimizers", "plot", "reference", "regularizers", "schedules", "seed", "set_algorithm_policy",
-    "set_num_threads", "show_config", "utils",
+    "set_num_threads", "show_config", "utils", "zoo",
 ]
 
-_LAZY = ("datasets", "ops", "plot", "reference")  # imported when first asked for: most programs use none
+_LAZY = ("datasets", "ops", "plot", "reference", "zoo")  # imported when first asked for: most programs use none
 
 
 def __getattr__(name: str):

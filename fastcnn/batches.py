@@ -21,7 +21,7 @@ def shapes_of(x, where: str) -> Any:
     if isinstance(x, Mapping):
         return {name: as_array(a, where).shape for name, a in x.items()}
     if isinstance(x, (list, tuple)) and is_list_of_arrays(x):
-        return [a.shape for a in x]
+        return [tuple(a.shape) for a in x]
     return as_array(x, where).shape
 
 
@@ -34,7 +34,7 @@ def as_array(value, where: str) -> np.ndarray:
 
 
 def is_list_of_arrays(value) -> bool:
-    return bool(value) and all(isinstance(v, np.ndarray) for v in value)
+    return bool(value) and all(hasattr(v, "__array__") and np.ndim(v) > 0 for v in value)
 
 
 def prepare_input(value, shape, where: str, check_finite: bool = False) -> np.ndarray:

@@ -333,11 +333,16 @@ def _saved_weights(path: Any, arrays: Arrays, metadata: Config) -> dict[str, np.
 
 def _assign(variables: Sequence[Variable], saved: Arrays, path: Any) -> None:
     wanted = {variable.path: variable.shape for variable in variables}
-    if wanted.keys() != saved.keys() and [a.shape for a in saved.values()] == list(wanted.values()):
-        saved = dict(zip(wanted, saved.values(), strict=True))
+    if wanted.keys() != saved.keys() and [_last(name) for name in saved] == [_last(name) for name in wanted]:
+        saved = dict(zip(wanted, saved.values(), strict=True))  # layers of other names: by their order
     match_weights(saved, wanted, where=path)
     for variable in variables:
         variable.assign(saved[variable.path])
+
+
+def _last(path: str) -> str:
+    """'kernel' of 'conv2d/kernel'."""
+    return path.rsplit("/", 1)[-1]
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastcnn.utils import real_number
+
 if TYPE_CHECKING:
     from fastcnn.layers.base import Layer
 
@@ -51,12 +53,23 @@ class SymbolicTensor:
     def __rmul__(self, other):
         return _combine("Multiply", other, self)
 
+    def __truediv__(self, other):
+        return _combine("Multiply", self, _reciprocal(other))
+
     def __neg__(self):
         return _combine("Multiply", self, -1.0)
 
     def __array__(self, *_args, **_kwargs):
         raise TypeError(f"{self!r} stands for a layer's output and holds no numbers; build a Model and call it "
                         f"with an array")
+
+
+def _reciprocal(number: Any) -> float:
+    """What to multiply by instead; TypeError for anything but a number, ValueError for 0."""
+    where = "division of a symbolic tensor"
+    if real_number(number, "the divisor", where) == 0:
+        raise ValueError(f"{where}: the divisor must not be 0")
+    return 1 / number
 
 
 def _combine(layer: str, x: Any, y: Any) -> SymbolicTensor:

@@ -16,6 +16,7 @@ from fastcnn.layers import InputLayer
 from fastcnn.layers.base import Layer, Variable, assign_all, unique_name
 from fastcnn.ports import Ports
 from fastcnn.training import Trainer
+from fastcnn.utils import whole_number
 
 if TYPE_CHECKING:
     from fastcnn import profiling
@@ -117,10 +118,13 @@ class Model(Trainer):
         if (name is None) == (index is None):
             raise ValueError(f"{self.name}.get_layer: give either a name or an index")
         if index is not None:
+            index = whole_number(index, "index", f"{self.name}.get_layer", -len(self.layers))
             if not -len(self.layers) <= index < len(self.layers):
                 raise ValueError(f"{self.name}.get_layer: index {index} of {len(self.layers)} layers")
             return self.layers[index]
         found = {layer.name: layer for layer in [*self.models, *self.layers]}
+        if hasattr(name, "__index__"):
+            raise TypeError(f"{self.name}.get_layer: name must be a string, got {name!r}; write index={name!r}")
         if name not in found:
             raise unknown_name("layer", name, found, self.name)
         return found[name]
@@ -232,7 +236,7 @@ class Model(Trainer):
 
     def count_params(self) -> int:
         """How many numbers the weights hold."""
-        return sum(v.value.size for v in self.weights)
+        return sum(v.value.size for v in self._with_shapes().weights)
 
     def get_weights(self) -> list[np.ndarray]:
         """Copies of all weights, in layer order, kernel before bias."""
@@ -240,7 +244,7 @@ class Model(Trainer):
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Overwrite all weights; ValueError when the number of arrays or a shape does not fit."""
-        assign_all(self.weights, weights, f"{self.name}.set_weights")
+        assign_all(self._with_shapes().weights, weights, f"{self.name}.set_weights")
 
     # -- looking and keeping
 
@@ -300,6 +304,8 @@ class Sequential(Model):
         self._stack: list[Layer | Model] = []
         self._input: SymbolicTensor | None = None
         self._tops: list[SymbolicTensor] = []  # what each element of the stack gives
+        if isinstance(layers, (Layer, Model, SymbolicTensor)):
+            raise TypeError(f"{self.name}: layers must be a list, got {layers!r}; write [...] around it")
         for layer in layers or ():
             self.add(layer)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn import random
-from fastcnn.batches import output_weights, slices
+from fastcnn.batches import is_list_of_arrays, output_weights, slices
 
 if TYPE_CHECKING:
     from fastcnn.training import Trainer
@@ -64,11 +64,11 @@ class IterableSource(Source):
 
     def __init__(self, model: Trainer, iterable: Iterable[Any], where: str):
         self.model, self.iterable, self.where = model, iterable, where
-        self.batch_size = getattr(iterable, "batch_size", 32)
-        self.steps = len(iterable) if hasattr(iterable, "__len__") else None
+        self.batch_size = getattr(iterable, "batch_size", None) or 32
+        self.steps = number_of_batches(iterable)
 
     def batches(self):
-        for batch in self.iterable:
+        for batch in batches_of(self.iterable, self.where):
             if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
                 raise ValueError(f"{self.where}: every batch must be (x, y) or (x, y, sample_weight), got "
                                  f"{type(batch).__name__}")
@@ -76,6 +76,36 @@ class IterableSource(Source):
             weights = output_weights(self.model._outputs, batch[2] if len(batch) == 3 else None, None, ys, len(xs[0]),
                                      self.where)
             yield xs, ys, slice(0, len(xs[0])), weights
+
+
+def batches_of(iterable: Any, where: str) -> Iterator[Any]:
+    """What it yields; TypeError for what yields nothing."""
+    try:
+        return iter(iterable)
+    except TypeError:
+        raise TypeError(f"{where}: x must be an array, a list or dictionary of arrays, a Dataset, or an iterable of "
+                        f"batches, got {type(iterable).__name__}") from None
+
+
+def number_of_batches(iterable: Any) -> int | None:
+    """Its length, None where it has none: a loader of a stream has a method that says so."""
+    try:
+        return len(iterable)
+    except TypeError:
+        return None
+
+
+def inputs_of(batch: Any, model: Trainer) -> Any:
+    """x of a batch (x, y) or (x, y, sample_weight), or x itself.
+
+    Loaders may give a list [x, y]. One of two or three arrays is that for a model of one input, if the first array has
+    as many axes as the input.
+    """
+    if isinstance(batch, tuple):
+        return batch[0]
+    is_pair = (isinstance(batch, list) and len(batch) in (2, 3) and model.built and len(model.graph.inputs) == 1
+               and is_list_of_arrays(batch) and np.ndim(batch[0]) == model.graph.inputs[0].ndim)
+    return batch[0] if is_pair else batch
 
 
 def is_arrays(x) -> bool:

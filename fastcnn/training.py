@@ -20,9 +20,10 @@ from fastcnn.graph import SymbolicTensor
 from fastcnn.kernels import _cpu
 from fastcnn.layers.arguments import flag
 from fastcnn.layers.base import Variable
-from fastcnn.sources import ArraySource, IterableSource, Source, is_arrays
+from fastcnn.ports import distinct
+from fastcnn.sources import ArraySource, IterableSource, Source, batches_of, inputs_of, is_arrays
 from fastcnn.store import Store
-from fastcnn.utils import whole_number
+from fastcnn.utils import real_number, whole_number
 
 if TYPE_CHECKING:
     from fastcnn.plan.plan import Plan
@@ -64,18 +65,18 @@ class Averages:
                     metric.update(io.targets, plan.outputs[i])
 
     def logs(self) -> dict[str, float]:
-        """'loss', each output's loss if there are several, and the metrics by name, as Keras names them."""
+        """'loss', each output's loss if there are several, and the metrics by name, as Keras names them: a, a_1."""
         model = self.model
         means = self.output_losses / self.samples
         names = model._outputs.names
-        logs = {"loss": float(means @ model.loss_weights + self.penalty / self.samples)}
+        logs = [("loss", float(means @ model.loss_weights + self.penalty / self.samples))]
         trained = [i for i, loss in enumerate(model.losses) if loss is not None]
         if len(trained) > 1:
-            logs.update({f"{names[i]}_loss": float(means[i]) for i in trained})
+            logs += [(f"{names[i]}_loss", float(means[i])) for i in trained]
         for name, metrics in zip(names, model.metrics, strict=True):
-            for metric in metrics:
-                logs[metric.name if len(means) == 1 else f"{name}_{metric.name}"] = metric.result()
-        return logs
+            logs += [(metric.name if len(means) == 1 else f"{name}_{metric.name}", metric.result())
+                     for metric in metrics]
+        return dict(zip(distinct([name for name, _ in logs]), (value for _, value in logs), strict=True))
 
 
 class Trainer:
@@ -376,7 +377,9 @@ class Trainer:
         params = {"epochs": epochs, "steps": source.steps, "verbose": verbose}
         calls = CallbackList(callbacks, add_history=True, verbose=verbose, model=self, params=params)
         self.stop_training = False
+        self.history = calls.history  # at once: after Ctrl-C it holds the epochs that were done
         calls.on_train_begin()
+        logs: dict[str, float] = {}
         for epoch in range(initial_epoch, epochs):
             calls.on_epoch_begin(epoch)
             logs = self._epoch("train", source, calls, where if epoch == initial_epoch else
@@ -390,8 +393,7 @@ class Trainer:
             calls.on_epoch_end(epoch, logs)
             if self.stop_training:
                 break
-        calls.on_train_end()
-        self.history = calls.history
+        calls.on_train_end(logs)
         return calls.history
 
     def _epoch(self, kind: str, source: Source, calls: CallbackList, where: str) -> dict[str, float]:
@@ -434,7 +436,7 @@ class Trainer:
             weights = output_weights(self._outputs, validation_data[2] if len(validation_data) == 3 else None, None, ys,
                                      len(xs[0]), where)
             return ArraySource(xs, ys, weights, max(source.batch_size, 1), False)
-        if not 0 <= split < 1:
+        if not 0 <= real_number(split, "validation_split", where) < 1:
             raise ValueError(f"{where}: validation_split must be in [0, 1), got {split}")
         return source.split_off(split) if split else None
 
@@ -456,7 +458,7 @@ class Trainer:
         where = f"{self.name}.predict"
         batch_size = whole_number(batch_size, "batch_size", where)
         if isinstance(x, Dataset) or not is_arrays(x):
-            parts = [self.predict(batch[0] if isinstance(batch, tuple) else batch, batch_size) for batch in x]
+            parts = [self.predict(inputs_of(batch, self), batch_size) for batch in batches_of(x, where)]
             if not parts:
                 raise ValueError(f"{where}: the data holds no samples")
             lists = [self._outputs.unpack(part, where) for part in parts]

@@ -100,9 +100,9 @@ def test_every_hook_is_called_in_order():
     assert called == [
         (name, *call)
         for call in (
-            ("on_train_begin",),
-            ("on_test_end",),
-            ("on_predict_begin",),
+            ("on_train_begin", {}),
+            ("on_test_end", {}),
+            ("on_predict_begin", {}),
             ("on_test_batch_end", 3, {"loss": 1.0}),
         )
         for name in "ab"
@@ -148,6 +148,8 @@ def test_what_may_stand_in_the_list():
         CallbackList([History])
     with pytest.raises(TypeError, match="got 'early_stopping'"):
         CallbackList(["early_stopping"])
+    with pytest.raises(TypeError, match="Callback objects, got 3"):
+        CallbackList(3)
 
 
 @pytest.mark.parametrize(

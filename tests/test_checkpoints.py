@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -362,7 +363,7 @@ def test_weights_that_do_not_fit(path):
     with pytest.raises(fc.CheckpointError) as caught:
         other.load_weights(path)
     assert "conv/kernel" in str(caught.value)
-    assert "missing" in str(caught.value)
+    assert re.search(r"out/kernel +\(180, 3\) +\(64, 3\)", str(caught.value))  # by order: names differ
     assert_same_arrays(other.get_weights(), before)
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import pickle
+import weakref
+
 import numpy as np
 import pytest
 
 import fastcnn as fc
 from fastcnn import callbacks, metrics, optimizers
 from fastcnn import layers as L  # noqa: N812
+from fastcnn.callbacks import callback as callback_module
 from fastcnn.data import Dataset
 from tests.check import bits
 from tests.small_nets import SPARSE, X, Y, compiled, tiny_cnn
@@ -56,6 +62,28 @@ def test_evaluate_and_predict_take_iterables():
     assert model.evaluate(Dataset(X, Y), verbose=0) == pytest.approx(want)
     assert model.predict(Dataset(X, Y, batch_size=9)).tobytes() == model.predict(X).tobytes()
     assert model.predict(iter([X[:10], X[10:]])).tobytes() == model.predict(X).tobytes()
+
+
+class Loader:
+    """Batches as PyTorch's loaders give them: lists [x, y], a length that is an error, no batch_size."""
+
+    batch_size = None
+
+    def __iter__(self):
+        return iter([[X[:10], Y[:10]], [X[10:], Y[10:]]])
+
+    def __len__(self):
+        raise TypeError("a stream has no length")
+
+
+def test_loaders_of_lists():
+    model = compiled(tiny_cnn(), metrics=["accuracy"])
+    assert model.evaluate(Loader(), verbose=0) == pytest.approx(model.evaluate(X, Y, verbose=0))
+    assert model.predict(Loader()).tobytes() == model.predict(X).tobytes()
+    history = model.fit(Loader(), epochs=2, validation_data=(X, Y), verbose=0).history
+    assert len(history["val_loss"]) == 2
+    with pytest.raises(ValueError, match="numpy.stack"):
+        model.predict(iter([[X[0], X[1]]]))
 
 
 def test_inputs_are_not_modified():
@@ -175,6 +203,16 @@ def test_several_metrics():
     assert all(type(value) is float for name, value in logs.items() if name != "confusion_matrix")
 
 
+def test_names_of_metrics_differ():
+    """As in Keras: accuracy, accuracy_1; and none takes the place of the loss."""
+    chosen = ["accuracy", "accuracy", metrics.SparseTopKCategoricalAccuracy(2, name="loss")]
+    model = compiled(tiny_cnn(), metrics=chosen)
+    logs = model.evaluate(X, Y, return_dict=True, verbose=0)
+    assert list(logs) == ["loss", "accuracy", "accuracy_1", "loss_1"]
+    assert len(model.evaluate(X, Y, verbose=0)) == 4 and logs["accuracy"] == logs["accuracy_1"]
+    assert logs["loss"] == pytest.approx(compiled(model).evaluate(X, Y, verbose=0))
+
+
 def test_accuracy_means_what_the_loss_needs():
     for loss, units, y in (
         (SPARSE, 5, Y),
@@ -252,6 +290,24 @@ def test_hooks_are_called_in_keras_order():
     ]
 
 
+def test_hooks_may_ask_for_their_logs():
+    """As in Keras, logs are always given: functions and hooks need no default for them."""
+    told = {}
+    hooks = {
+        hook: (lambda number, logs, hook=hook: told.setdefault(hook, logs))
+        if "epoch" in hook or "batch" in hook
+        else (lambda logs, hook=hook: told.setdefault(hook, logs))
+        for hook in callback_module.ALL_HOOKS
+        if "predict" not in hook
+    }
+    history = compiled(tiny_cnn()).fit(
+        X, Y, epochs=2, validation_split=0.5, callbacks=callbacks.LambdaCallback(**hooks), verbose=0
+    ).history
+    assert told.keys() == hooks.keys()
+    assert {hook for hook, logs in told.items() if logs == {}} == {hook for hook in hooks if hook.endswith("begin")}
+    assert told["on_train_end"] == {name: values[-1] for name, values in history.items()}
+
+
 def test_a_callback_can_stop_training_and_change_the_rate():
     model = compiled(tiny_cnn(), optimizers.SGD(0.1))
 
@@ -272,3 +328,38 @@ def test_initial_epoch_and_the_history():
     assert history is model.history
     assert history.epoch == [3, 4]
     assert {name: len(values) for name, values in history.history.items()} == {"loss": 2, "accuracy": 2}
+
+
+def test_a_model_without_a_name_is_gone_with_its_memory():
+    """Large models made in a loop should not wait for the garbage collector."""
+    gc.disable()
+    try:
+        model = compiled(tiny_cnn(), metrics=["accuracy"])
+        history = model.fit(X, Y, validation_split=0.5, verbose=0)
+        model.predict(X)
+        model(X, training=True)
+        parts = [weakref.ref(part) for part in (model, model._store, *model._plans.values())]
+        del model
+        assert len(parts) >= 5 and not [part for part in parts if part() is not None]
+        assert history.model is None and len(history.history["loss"]) == 1
+    finally:
+        gc.enable()
+
+
+def test_a_history_can_be_kept():
+    model = compiled(tiny_cnn())
+    history = model.fit(X, Y, epochs=2, verbose=0)
+    assert history.model is model
+    for kept in (pickle.loads(pickle.dumps(history)), copy.deepcopy(history)):
+        assert kept.history == history.history and kept.epoch == [0, 1] and kept.model is None
+
+
+def test_the_history_of_an_interrupted_fit_is_there():
+    def interrupt(epoch, logs):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    model = compiled(tiny_cnn())
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y, epochs=9, callbacks=[callbacks.LambdaCallback(on_epoch_begin=interrupt)], verbose=0)
+    assert model.history.epoch == [0, 1] and len(model.history.history["loss"]) == 2

@@ -495,3 +495,38 @@ def test_pictures(tmp_path):
     assert not any("None" in text for text in texts)
     with pytest.raises(ValueError, match="no shapes yet"):
         plot.graph(fc.Sequential([L.Dense(2)]))
+
+
+def test_division_by_a_number(rng):
+    x = fc.Input((4,))
+    data = rng.standard_normal((3, 4))
+    np.testing.assert_allclose(fc.Model(x, x / 255).predict(data), data / 255, rtol=1e-6)
+
+
+class InPlace(L.Layer):
+    """ReLU as one may write it in NumPy: both passes overwrite what they get."""
+
+    def forward(self, x, training):
+        self.is_off = x < 0
+        x[self.is_off] = 0
+        return x
+
+    def backward(self, dy):
+        dy[self.is_off] = 0
+        return dy
+
+
+def test_a_numpy_layer_may_overwrite_what_it_gets(rng):
+    """Other layers read the same values and gradients."""
+    def step(layer):
+        x = fc.Input((6,))
+        y = L.Dense(6)(x)
+        model = fc.Model(x, L.Add()([y, layer(y), y]))
+        model.set_weights(weights)
+        model.compile("sgd", "mse")
+        model.train_on_batch(data, data[::-1])
+        return model.get_weights()
+
+    data, weights = rng.standard_normal((8, 6)), [rng.standard_normal((6, 6)), np.zeros(6)]
+    for got, want in zip(step(InPlace()), step(L.ReLU()), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)

@@ -41,6 +41,37 @@ def compile_with(**words):
     return lambda: flat_net().compile(**words)
 
 
+def layer_of(**methods):
+    """A network with a layer in NumPy of these methods, after a layer of weights."""
+    layer = type("Mine", (Double,), methods)(name="mine")
+    return fc.Sequential([L.Conv2D(4, 3, input_shape=(12, 12, 3)), layer, L.Flatten(), L.Dense(5, "softmax")])
+
+
+def no_super_in_layer():
+    class Mine(L.Layer):
+        def __init__(self):
+            self.factor = 2
+
+    fc.Sequential([L.Dense(3, input_shape=(3,)), Mine()])
+
+
+def scalar_loss():
+    class Mine(fc.losses.Loss):
+        def per_sample(self, y_true, y_pred):
+            return 1.0
+
+        def gradient(self, y_true, y_pred):
+            return np.zeros_like(y_pred)
+
+    fit(X, np.zeros((len(X), 5)), loss=Mine("mine"))
+
+
+def metric_of(value):
+    model = flat_net()
+    model.compile("sgd", SPARSE, metrics=[fc.metrics.FunctionMetric(lambda y_true, y_pred: value, "mine")])
+    return model.evaluate(X, Y, verbose=0)
+
+
 def no_super():
     class Net(fc.Model):
         def __init__(self):
@@ -301,6 +332,69 @@ MISTAKES = {
         ValueError,
         r"must end in '\.safetensors', got 'model\.h5'; fastcnn reads no other kind",
     ),
+    "split in words": (
+        lambda: fit(X, Y, validation_split="a fifth"),
+        TypeError,
+        "fit: validation_split must be a number, got 'a fifth'",
+    ),
+    "x of no kind": (lambda: fit(object()), TypeError, r"fit: x must be an array, .*iterable of batches, got object"),
+    "prediction of no kind": (lambda: flat_net().predict(object()), TypeError, "predict: x must be an array, .*object"),
+    "validation data of no kind": (
+        lambda: fit(X, Y, validation_data=object()),
+        TypeError,
+        "validation_data: x must be an array, .*got object",
+    ),
+    "layer instead of a list": (lambda: fc.Sequential(L.Dense(3)), TypeError, r"must be a list, got .*write \[...\]"),
+    "index as a name": (lambda: flat_net().get_layer(1), TypeError, "name must be a string, got 1; write index=1"),
+    "name as an index": (lambda: flat_net().get_layer(index="out"), TypeError, "index must be a whole number"),
+    "count without shapes": (lambda: fc.Sequential([L.Dense(3)]).count_params(), ValueError, "has no shapes yet"),
+    "weights without shapes": (
+        lambda: fc.Sequential([L.Dense(3)]).set_weights([np.zeros((2, 3)), np.zeros(3)]),
+        ValueError,
+        "has no shapes yet",
+    ),
+    "weights of text": (
+        lambda: flat_net().set_weights([w.astype(str) for w in flat_net().get_weights()]),
+        TypeError,
+        "set_weights: out/kernel must hold real numbers, got dtype <U",
+    ),
+    "complex weight": (
+        lambda: flat_net().weights[1].assign(np.zeros(5, complex)),
+        TypeError,
+        "out/bias: the values must hold real numbers, got dtype complex",
+    ),
+    "no weights": (lambda: flat_net().set_weights(None), TypeError, "expected a list of 2 arrays, got None"),
+    "layer without its base": (no_super_in_layer, AttributeError, r"Mine.__init__ must call super\(\).__init__\(\)"),
+    "shape without the batch": (
+        lambda: layer_of(compute_output_shape=lambda self, shape: shape[1:]),
+        ValueError,
+        r"mine: compute_output_shape must return a shape with None for the batch .* got \(10, 10, 4\)",
+    ),
+    "no shape": (
+        lambda: layer_of(compute_output_shape=lambda self, shape: None),
+        ValueError,
+        "mine: compute_output_shape must return a shape .*got None",
+    ),
+    "transposed result": (
+        lambda: layer_of(forward=lambda self, x, training: x.transpose(0, 3, 1, 2)).predict(X),
+        ValueError,
+        r"mine: forward must return an array of shape \(\d+, 10, 10, 4\), got \(\d+, 4, 10, 10\)",
+    ),
+    "transposed gradient": (
+        lambda: compiled(layer_of(backward=lambda self, dy: dy.transpose(0, 3, 1, 2))).fit(X, Y, verbose=0),
+        ValueError,
+        r"mine: backward must return an array of shape \(\d+, 10, 10, 4\), got \(\d+, 4, 10, 10\)",
+    ),
+    "gradients of other inputs": (
+        lambda: compiled(layer_of(backward=lambda self, dy: [dy, dy])).fit(X, Y, verbose=0),
+        ValueError,
+        "mine: backward must return the gradients of 1 inputs, got 2",
+    ),
+    "loss of a batch": (scalar_loss, ValueError, r"mine: per_sample must return the loss of each of \d+ samples"),
+    "metric of nothing": (lambda: metric_of(None), ValueError, "mine: the function must return a number, .*object"),
+    "metric of other samples": (lambda: metric_of(np.ones(3)), ValueError, r"the function .*got float64 .*\(3,\)"),
+    "division by zero": (lambda: fc.Input((3,)) / 0, ValueError, "the divisor must not be 0"),
+    "division by an array": (lambda: fc.Input((3,)) / np.ones(3), TypeError, "the divisor must be a number"),
     "disconnected graph": (
         lambda: fc.Model(fc.Input((3,)), L.Dense(2)(fc.Input((3,)))),
         ValueError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -86,19 +87,36 @@ class Callback:
         """Called after each batch of `predict`."""
 
 
+def _nothing() -> None:
+    """A reference to no model."""
+
+
 class History(Callback):
-    """Keeps the logs of every epoch.
+    """Keeps the logs of every epoch. It can be pickled, and keeps no model alive.
 
     Attributes
     ----------
     history : name -> list of one value per epoch.
     epoch : the epochs, counted from 0.
+    model : the model at work; None once it is gone, and in a copy.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
+
+    @property
+    def model(self) -> Any:
+        return self._model()
+
+    @model.setter
+    def model(self, model: Any) -> None:
+        # The model has its history: a strong reference would leave the memory of both to the garbage collector.
+        self._model = _nothing if model is None else weakref.ref(model)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_model": _nothing}
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.history, self.epoch = {}, []

@@ -33,7 +33,7 @@ class CallbackList:
         model: Any = None,
         params: dict[str, Any] | None = None,
     ) -> None:
-        given = () if callbacks is None else (callbacks,) if isinstance(callbacks, Callback) else callbacks
+        given = () if callbacks is None else callbacks if isinstance(callbacks, Iterable) else (callbacks,)
         self.callbacks = [_checked(callback) for callback in given]
         if verbose != 0 and self._find(ProgressBar) is None:
             self.callbacks.append(ProgressBar(verbose))
@@ -54,6 +54,10 @@ class CallbackList:
         return partial(self._call, name)
 
     def _call(self, hook: str, *arguments: Any) -> None:
+        """Hooks always get logs, be they empty: a user's function may have no default for them."""
+        numbered = "epoch" in hook or "batch" in hook
+        if len(arguments) == numbered:
+            arguments = (*arguments, {})
         for callback in self.callbacks:
             getattr(callback, hook)(*arguments)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from inspect import isfunction
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn import initializers, random, regularizers
-from fastcnn.arrays import MOST_VALUES
+from fastcnn.arrays import MOST_VALUES, as_float32
 from fastcnn.graph import Node, SymbolicTensor
 from fastcnn.layers.arguments import explained
 
@@ -66,7 +66,7 @@ class Variable:
 
     def assign(self, value) -> None:
         """Overwrite the values; ValueError for another shape."""
-        value = np.asarray(value)
+        value = as_float32(value, None, f"{self.path}: the values")
         if value.shape != self.shape:
             raise ValueError(f"{self.path}: expected values of shape {self.shape}, got {value.shape}")
         self.value[...] = value
@@ -80,12 +80,15 @@ class Variable:
 
 def assign_all(variables: Sequence[Variable], values: Sequence[np.ndarray], where: str) -> None:
     """Overwrite each variable; ValueError, with nothing changed, when the number of arrays or a shape does not fit."""
+    if not isinstance(values, Iterable):
+        raise TypeError(f"{where}: expected a list of {len(variables)} arrays, got {values!r}")
     values = list(values)
     if len(values) != len(variables):
         raise ValueError(f"{where}: expected {len(variables)} arrays, got {len(values)}")
     for variable, value in zip(variables, values, strict=True):
         if np.shape(value) != variable.shape:
             raise ValueError(f"{where}: {variable.path} has shape {variable.shape}, got {np.shape(value)}")
+    values = [as_float32(v, None, f"{where}: {variable.path}") for variable, v in zip(variables, values, strict=True)]
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
@@ -126,6 +129,11 @@ class Layer:
         self.nodes: list[Node] = []  # its calls on symbolic tensors
         self.input_shape: Any = None
         self.output_shape: Any = None
+
+    def __getattr__(self, name: str):
+        if "variables" not in vars(self):
+            raise AttributeError(f"{type(self).__name__}.__init__ must call super().__init__() first")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __setattr__(self, key, value):
         if key == "trainable" and not isinstance(value, (bool, np.bool_)):
@@ -215,7 +223,12 @@ class Layer:
 
     def output_shape_of(self, input_shape):
         """`compute_output_shape`, kept as `output_shape`."""
-        self.output_shape = self.compute_output_shape(input_shape)
+        shape = self.compute_output_shape(input_shape)
+        if not isinstance(shape, (tuple, list)) or len(shape) == 0 or shape[0] is not None or None in shape[1:]:
+            raise ValueError(f"{self.name}: compute_output_shape must return a shape with None for the batch and "
+                             f"nothing else unknown, such as (None, 10), got {shape!r} for an input of shape "
+                             f"{input_shape}")
+        self.output_shape = tuple(shape)
         return self.output_shape
 
     def check_input(self, input_shape) -> None:

@@ -42,7 +42,12 @@ class Loss(Configurable):
         y_true, y_pred : targets and predictions, as `check_targets` returns and the model gives.
         sample_weight : (n,) factors, all 1 by default.
         """
-        return _weighted_mean(self.per_sample(np.asarray(y_true), np.asarray(y_pred)), sample_weight, self.name)
+        y_pred = np.asarray(y_pred)
+        values = np.asarray(self.per_sample(np.asarray(y_true), y_pred))
+        if values.shape[:1] != y_pred.shape[:1]:
+            raise ValueError(f"{self.name}: per_sample must return the loss of each of {len(y_pred)} samples, got "
+                             f"shape {values.shape}")
+        return _weighted_mean(values, sample_weight, self.name)
 
     def weighted_gradient(self, y_true: Any, y_pred: Any, sample_weight: Any) -> np.ndarray:
         """Return the derivative of ``self(y_true, y_pred, sample_weight)`` by `y_pred`."""

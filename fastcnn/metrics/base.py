@@ -65,6 +65,9 @@ class FunctionMetric(Mean):
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         values = np.asarray(self.function(y_true, y_pred))
+        if values.dtype.kind not in "fiub" or (values.ndim > 0 and len(values) != len(y_pred)):
+            raise ValueError(f"{self.name}: the function must return a number, or one for each of {len(y_pred)} "
+                             f"samples, got {values.dtype} of shape {values.shape}")
         return np.broadcast_to(values, len(y_pred)) if values.ndim == 0 else values
 
     def get_config(self) -> dict[str, Any]:

@@ -385,6 +385,8 @@ class Builder:
 
     def engine_stages(self, draft: StageDraft) -> list[Stage]:
         origins = {op: step for step in draft.steps for op in step.make()}
+        for step in draft.steps:
+            step.make = list  # made; it refers to the builder and the plan, which would wait for the garbage collector
         self.origins.update(origins)
         ops = list(origins)
         if draft.pipelined:

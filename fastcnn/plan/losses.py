@@ -11,7 +11,7 @@ from fastcnn.kernels import _loss
 from fastcnn.losses import SparseCategoricalCrossentropy
 from fastcnn.plan.buffers import Buffer
 from fastcnn.plan.builder import Builder
-from fastcnn.plan.operations import Activation, Operation, Softmax, Value
+from fastcnn.plan.operations import Activation, Operation, Softmax, Value, copy_of
 from fastcnn.utils import compiled_kernel
 
 
@@ -121,7 +121,7 @@ def add_numpy_loss(b: Builder, loss, logits: Value, output: Value, io: LossIO, d
     y = b.buffer(output)
 
     def call():
-        predicted = y.view.reshape(b.n, *output.shape)
+        predicted = copy_of(y, output)
         io.totals[0] = loss(io.targets, predicted, io.sample_weight) * io.rows
         if dx is not None:
             slope = (loss.gradient(io.targets, predicted) if io.sample_weight is None

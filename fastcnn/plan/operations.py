@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf, prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fastcnn.geometry import Window
 from fastcnn.kernels import _eltwise, _pool
 
 if TYPE_CHECKING:
     from fastcnn.layers.base import Layer, Variable
+    from fastcnn.plan.buffers import Buffer
     from fastcnn.plan.builder import Builder
 
 NO_HALO = ((0, 0), (0, 0))
@@ -355,9 +358,9 @@ class Python(Operation):
         inputs, y = [b.buffer(x) for x in self.inputs], b.buffer(self.y)
 
         def call():
-            arrays = [x.view.reshape(b.n, *value.shape) for x, value in zip(inputs, self.inputs, strict=True)]
+            arrays = [copy_of(x, value) for x, value in zip(inputs, self.inputs, strict=True)]
             result = self.layer.forward(arrays if len(arrays) > 1 else arrays[0], b.training)
-            y.fill(result, f"{self.layer.name}: forward")
+            fill_from(result, y, self.y, f"{self.layer.name}: forward")
 
         b.python_step(f"{self.layer.name} forward", call, inputs, [y], self.layer)
 
@@ -368,12 +371,28 @@ class Python(Operation):
         dy = b.grad(self.y)
         with b.gradients_of(self.inputs) as targets:
             def call():
-                result = self.layer.backward(dy.view.reshape(b.n, *self.y.shape))
+                result = self.layer.backward(copy_of(dy, self.y))
                 results = list(result) if isinstance(result, (list, tuple)) else [result]
-                for target, value in zip(targets, results, strict=True):
+                if len(results) != len(targets):
+                    raise ValueError(f"{self.layer.name}: backward must return the gradients of {len(targets)} inputs, "
+                                     f"got {len(results)}")
+                for target, x, dx in zip(targets, self.inputs, results, strict=True):
                     if target is not None:
-                        target.fill(value, f"{self.layer.name}: backward")
+                        fill_from(dx, target, x, f"{self.layer.name}: backward")
                 for variable in self.variables:
                     b.set_gradient(variable, self.layer.gradients.get(variable.name))
 
             b.python_step(f"{self.layer.name} backward", call, [dy], [t for t in targets if t is not None], self.layer)
+
+
+def copy_of(buffer: Buffer, value: Value) -> np.ndarray:
+    """What the buffer of a value holds, (n, ...), for a user's code: it may change that, and others read the buffer."""
+    return buffer.view.reshape(buffer.n, *value.shape).copy()
+
+
+def fill_from(array: Any, buffer: Buffer, value: Value, where: str) -> None:
+    """Fill the buffer of a value with what a user's code returned; ValueError for another shape."""
+    array = np.asarray(array)
+    if array.shape != (buffer.n, *value.shape):
+        raise ValueError(f"{where} must return an array of shape {(buffer.n, *value.shape)}, got {array.shape}")
+    buffer.fill(array, where)
