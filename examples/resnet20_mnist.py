@@ -3,7 +3,7 @@
 The digits are the 5,000 of MNIST that come with the package, 4,000 to learn from; a border makes them as large as the
 images of the paper, 32 x 32. Accuracy is printed for the 1,000 that training never saw.
 
-    python examples/resnet20_mnist.py            # about a minute on two cores
+    python examples/resnet20_mnist.py            # a minute or two on two cores
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def make_model() -> fc.Sequential:
     )
 
 
-def main(epochs: int = 8, samples: int = 4000, batch_size: int = 64) -> float:
+def main(epochs: int = 16, samples: int = 4000, batch_size: int = 64) -> float:
     """Train on the first `samples` digits; the accuracy on the test digits."""
     fc.seed(0)
     (x_train, y_train), test = mnist_5k.load_data()
@@ -50,5 +50,5 @@ def main(epochs: int = 8, samples: int = 4000, batch_size: int = 64) -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=8, help="passes over the digits (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=16, help="passes over the digits (default: %(default)s)")
     main(parser.parse_args().epochs)
