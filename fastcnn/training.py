@@ -21,7 +21,7 @@ from fastcnn.kernels import _cpu
 from fastcnn.layers.arguments import flag
 from fastcnn.layers.base import Variable
 from fastcnn.ports import distinct
-from fastcnn.sources import ArraySource, IterableSource, Source, batches_of, inputs_of, is_arrays
+from fastcnn.sources import ArraySource, IterableSource, Source, batches_of, inputs_of, is_arrays, number_of_batches
 from fastcnn.store import Store
 from fastcnn.utils import real_number, whole_number
 
@@ -458,9 +458,16 @@ class Trainer:
         where = f"{self.name}.predict"
         batch_size = whole_number(batch_size, "batch_size", where)
         if isinstance(x, Dataset) or not is_arrays(x):
-            parts = [self.predict(inputs_of(batch, self), batch_size) for batch in batches_of(x, where)]
+            calls = CallbackList(None, verbose=verbose, model=self,
+                                 params={"steps": number_of_batches(x), "verbose": verbose})
+            calls.on_predict_begin()
+            parts = []
+            for step, batch in enumerate(batches_of(x, where)):
+                parts.append(self.predict(inputs_of(batch, self), batch_size))
+                calls.on_predict_batch_end(step)
             if not parts:
                 raise ValueError(f"{where}: the data holds no samples")
+            calls.on_predict_end()
             lists = [self._outputs.unpack(part, where) for part in parts]
             return self._outputs.pack([np.concatenate(p) for p in zip(*lists, strict=True)])
         xs = self._prepare_inputs(x, where)

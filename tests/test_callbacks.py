@@ -8,6 +8,7 @@ import io
 import os
 import re
 import struct
+import sys
 import warnings
 from unittest.mock import patch
 
@@ -137,6 +138,48 @@ def test_batch_hooks_are_noticed():
     assert not CallbackList(quiet).has_batch_hooks
     for callback in loud:
         assert CallbackList([*quiet, callback]).has_batch_hooks, callback
+
+
+def test_the_short_names_of_batch_hooks():
+    """Keras calls on_batch_end as well as on_train_batch_end, of training only."""
+    seen = []
+
+    class OnBatch(Callback):
+        def on_batch_begin(self, batch, logs=None):
+            seen.append(("begin", batch))
+
+        def on_batch_end(self, batch, logs=None):
+            seen.append(("end", batch, logs))
+
+    function = LambdaCallback(on_batch_end=lambda batch, logs: seen.append(("function", batch, logs)))
+    calls = CallbackList([OnBatch(), function])
+    assert CallbackList([OnBatch()]).has_batch_hooks and CallbackList([function]).has_batch_hooks
+    calls.on_train_batch_begin(3)
+    calls.on_train_batch_end(3, {"loss": 1.0})
+    calls.on_test_batch_end(4, {"loss": 2.0})
+    assert seen == [("begin", 3), ("end", 3, {"loss": 1.0}), ("function", 3, {"loss": 1.0})]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: EarlyStopping(patience="3"), "EarlyStopping: patience must be a whole number of 0 or more, got '3'"),
+        (lambda: ReduceLROnPlateau(patience=1.5), "ReduceLROnPlateau: patience must be a whole number"),
+        (lambda: LearningRateScheduler(0.1), "schedule must be a function of the epoch, got 0.1"),
+        (lambda: LambdaCallback(on_epoch_end=3), "LambdaCallback: on_epoch_end must be a function, got 3"),
+    ],
+)
+def test_arguments_refused(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_progress_without_a_standard_output(monkeypatch):
+    """As in programs without a console."""
+    monkeypatch.setattr(sys, "stdout", None)
+    bar = ProgressBar("auto")
+    bar.on_epoch_begin(0)
+    bar.on_epoch_end(0, {"loss": 1.0})
 
 
 def test_what_may_stand_in_the_list():

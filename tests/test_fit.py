@@ -86,6 +86,11 @@ def test_loaders_of_lists():
         model.predict(iter([[X[0], X[1]]]))
 
 
+def test_predictions_of_batches_show_progress(capsys):
+    tiny_cnn().predict(Dataset(X, batch_size=9), verbose=1)
+    assert capsys.readouterr().out.startswith("Predict - ")
+
+
 def test_inputs_are_not_modified():
     x, y = X.copy(), Y.copy()
     model = compiled(fc.Sequential([L.ReLU(input_shape=(12, 12, 3)), L.Flatten(), L.Dense(5, "softmax")]))

@@ -14,6 +14,7 @@ Logs = dict[str, Any]
 _BATCH_PHASES = ("train_batch", "test_batch", "predict_batch")
 _PHASES = ("train", "epoch", "test", "predict", *_BATCH_PHASES)
 _BATCH_HOOKS = tuple(f"on_{phase}_{edge}" for phase in _BATCH_PHASES for edge in ("begin", "end"))
+_SHORT_HOOKS = ("on_batch_begin", "on_batch_end")  # Keras's older names of those of training
 ALL_HOOKS = tuple(f"on_{phase}_{edge}" for phase in _PHASES for edge in ("begin", "end"))
 
 
@@ -42,7 +43,8 @@ class Callback:
     def has_batch_hooks(self) -> bool:
         """Whether a hook of single batches is overridden; without any, the loop need not call them."""
         cls, own = type(self), vars(self)
-        return any(hook in own or getattr(cls, hook) is not getattr(Callback, hook) for hook in _BATCH_HOOKS)
+        return any(hook in own or getattr(cls, hook) is not getattr(Callback, hook)
+                   for hook in (*_BATCH_HOOKS, *_SHORT_HOOKS))
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Called before the first epoch."""
@@ -58,9 +60,17 @@ class Callback:
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         """Called before each step of training."""
+        self.on_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Called after each step, with the means of the epoch so far."""
+        self.on_batch_end(batch, logs)
+
+    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Another name of `on_train_batch_begin`."""
+
+    def on_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Another name of `on_train_batch_end`."""
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
         """Called before `evaluate` and each validation."""
@@ -136,8 +146,10 @@ class LambdaCallback(Callback):
     def __init__(self, **hooks: Callable[..., Any]) -> None:
         super().__init__()
         for hook, function in hooks.items():
-            if hook not in ALL_HOOKS:
+            if hook not in (*ALL_HOOKS, *_SHORT_HOOKS):
                 raise unknown_name("hook", hook, ALL_HOOKS, "LambdaCallback")
+            if function is not None and not callable(function):
+                raise TypeError(f"LambdaCallback: {hook} must be a function, got {function!r}")
             if function is not None:
                 setattr(self, hook, function)
 

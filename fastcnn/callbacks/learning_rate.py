@@ -9,6 +9,7 @@ import numpy as np
 
 from fastcnn.callbacks.callback import Callback, Logs
 from fastcnn.callbacks.monitors import Monitor
+from fastcnn.utils import whole_number
 
 
 class ReduceLROnPlateau(Monitor):
@@ -38,7 +39,7 @@ class ReduceLROnPlateau(Monitor):
         if not 0.0 < factor < 1.0:
             raise ValueError(f"ReduceLROnPlateau: factor must lie between 0 and 1, got {factor!r}")
         self.factor = factor
-        self.patience = patience
+        self.patience = whole_number(patience, "patience", "ReduceLROnPlateau", 0)
         self.verbose = verbose
         self.cooldown = cooldown
         self.min_lr = min_lr
@@ -79,6 +80,8 @@ class LearningRateScheduler(Callback):
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         super().__init__()
+        if not callable(schedule):
+            raise TypeError(f"LearningRateScheduler: schedule must be a function of the epoch, got {schedule!r}")
         self.schedule = schedule
         self.verbose = verbose
         try:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastcnn.callbacks.callback import Callback, Logs
 from fastcnn.errors import unknown_name
+from fastcnn.utils import whole_number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +92,7 @@ class EarlyStopping(Monitor):
         start_from_epoch: int = 0,
     ) -> None:
         super().__init__(monitor, mode, min_delta)
-        self.patience = patience
+        self.patience = whole_number(patience, "patience", "EarlyStopping", 0)
         self.verbose = verbose
         self.baseline = baseline
         self.restore_best_weights = restore_best_weights

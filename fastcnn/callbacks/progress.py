@@ -100,7 +100,7 @@ class ProgressBar(Callback):
 
 def _is_interactive() -> bool:
     """Whether a bar can move: standard output is a terminal, or this is a notebook."""
-    return sys.stdout.isatty() or "ipykernel" in sys.modules
+    return (sys.stdout is not None and sys.stdout.isatty()) or "ipykernel" in sys.modules
 
 
 def _format_logs(logs: Logs | None) -> str:
