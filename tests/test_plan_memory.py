@@ -149,4 +149,5 @@ def test_a_summary_predicts_the_growth_of_resident_memory(net, batch, positions)
                           cwd=Path(fc.__file__).parents[1])
     assert done.returncode == 0, done.stderr
     predicted = float(re.search(r"Memory: +([\d.]+) MB", done.stdout)[1])
-    assert predicted == pytest.approx(float(done.stdout.split()[-1]), rel=0.1)
+    # 2 MB: on a busy machine one thread may do all the work, and the scratch memory of the other is never touched.
+    assert predicted == pytest.approx(float(done.stdout.split()[-1]), rel=0.1, abs=2.0)

@@ -118,6 +118,7 @@ class History(Callback):
 
     @property
     def model(self) -> Any:
+        """The model at work; None once it is gone, and in a copy."""
         return self._model()
 
     @model.setter
