@@ -241,7 +241,7 @@ class Builder:
         self.steps.append(Step(
             name, make, only(Buffer, reads), only(Buffer, writes), layer, pipelined and weight_bytes <= LARGE_WEIGHTS,
             weight_bytes, partial, deferred, self.recomputing, weights=only(PackedWeights, reads),
-            args=only((ArgBuffer, PartialSums), [*reads, *writes])))
+            others=only((ArgBuffer, PartialSums), [*reads, *writes])))
 
     def python_step(self, name, call, reads, writes, layer) -> None:
         for buffer in (*reads, *writes):
@@ -292,7 +292,7 @@ class Builder:
                 for buffer in step.buffers:
                     buffer.root.stages.add(index)
                     buffer.root.steps.add(place)
-                for one in (*step.weights, *step.args):
+                for one in (*step.weights, *step.others):
                     one.stages.add(index)
                 if isinstance(step.partial, PartialGradient):
                     step.partial.stage = index

@@ -33,7 +33,7 @@ class Step:
     cut: tuple[int, int] | None = None  # images per group, which share a row of partial sums, and per chunk
     python: Callable[[], None] | None = None
     weights: list[PackedWeights] = field(default_factory=list)
-    args: list[ArgBuffer | PartialSums] = field(default_factory=list)
+    others: list[ArgBuffer | PartialSums] = field(default_factory=list)  # that it reads or writes
 
     @property
     def buffers(self) -> list[Buffer]:

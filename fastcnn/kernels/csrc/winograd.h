@@ -8,8 +8,6 @@
 #include "vec.h"
 #include "fc_winograd.h"
 
-
-
 /* ---- the four transforms of one line, six points; half 0 is the first three of them */
 
 /* B': six inputs to three points. */
@@ -411,8 +409,8 @@ INLINE void multiply_steps(vf (*acc)[NR / VLEN], const float *x, const float *u,
     }
 }
 
-/* m tiles times nv vectors of output channels at one point. What the next tile and the next point will read is asked
- * for meanwhile: it lies in L2 at best. */
+/* m tiles times nv vectors of output channels at one point. Meanwhile it asks for what lies in L2 at best: the rows of
+ * the next tile, and half of the next point's weights, from next_u on. */
 INLINE void multiply_tile(const fc_winograd_product *g, const float *v, const float *u, float *out,
                           const float *next_v, const float *next_u, const int m, const int nv)
 {
