@@ -121,6 +121,14 @@ def sums_by_channels(conv: Conv, m: int) -> bool:
     return few or passes.weight_bytes(conv) > passes.LARGE_WEIGHTS
 
 
+def winograd_gradients(conv: Conv, algorithm: str = "auto") -> int:
+    """The m of Winograd's algorithm where one pass computes the gradients of both x and w, or 0: where the weights'
+    sums, per group of images, stay in cache."""
+    m = winograd_tile(conv, WEIGHT_GRAD, algorithm)
+    both = m and winograd_tile(conv, INPUT_GRAD, algorithm)
+    return m if both and winograd.sums_fit(conv, m) and not sums_by_channels(conv, m) else 0
+
+
 def computes_planes(conv: Conv, algorithm: str = "auto", pool: Pair | None = None) -> bool:
     """Whether a direct forward pass, with the max-pooling after it, takes vectors of pixels: for few input and output
     channels. Else its vectors are output channels."""

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from fastcnn.layers.base import Layer
     from fastcnn.models import Model
 
-# The passes of a layer that do its multiply-adds once each and read or write its weights; any other work of a layer
-# with weights, such as an activation that is not part of the product, is 'other'.
-PRODUCTS = ("forward", "weight gradient", "input gradient")
+# The passes of a layer that read or write its weights, and how often each does its multiply-adds: 'gradients' are both
+# in one pass. Any other work of a layer with weights, such as an activation that is not part of the product, is 'other'.
+PRODUCTS = {"forward": 1, "weight gradient": 1, "input gradient": 1, "gradients": 2}
 PASSES = (*PRODUCTS, "backward", "recompute")
 REST = "waiting"
 WARMUP_RUNS = 3
@@ -231,7 +231,7 @@ def _rows(model: Model, plan: Plan, seconds: float, times: dict[Any, float], pea
                    gflops and gflops / peak)
 
     rows = [row(name, pass_, "+".join(tally.algorithms), tally.seconds,
-                work.get(tally.layer, 0) if pass_ in PRODUCTS else 0, _bytes(tally, pass_, plan.n))
+                work.get(tally.layer, 0) * PRODUCTS.get(pass_, 0), _bytes(tally, pass_, plan.n))
             for (name, pass_), tally in tallies.items()]
     rows.append(row(REST, "", "", max(0.0, seconds - sum(times.values())), 0, 0))
     total = row("total", "", "", seconds, sum(r.flops for r in rows), sum(r.bytes for r in rows))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastcnn.profiling import Profile, Row
 
-COLOURS = {"forward": "#4c78a8", "weight gradient": "#b3201f", "input gradient": "#d99a1c"}
+COLOURS = {"forward": "#4c78a8", "weight gradient": "#b3201f", "input gradient": "#d99a1c", "gradients": "#7a4fa3"}
 SMALLEST, LARGEST = 30.0, 500.0  # areas of the points, in points squared
 CLOSE = 0.035  # as a part of the picture: labels nearer than this are moved apart
 

@@ -83,12 +83,25 @@ def input_grad(conv, m, dy, w, pack=True, **options):
 def weight_grad(conv, m, x, dy, group=None, chunk=None, **options):
     """(dw, db) summed over the groups' parts."""
     group = group or conv.n
-    parts = 1 if options else -(-conv.n // group)
+    parts = 1 if "by_channels" in options else -(-conv.n // group)
     (dw, check_dw), (db, check_db) = guarded((parts, *conv.w_shape)), guarded((parts, conv.oc))
     run(winograd.weight_grad(conv, m, tensor(x), tensor(dy), dw, db, **options), group, chunk)
     check_dw()
     check_db()
     return dw.sum(0), db.sum(0)
+
+
+def gradients(conv, m, x, dy, w, group=None, chunk=None, arg=None):
+    """dx and (dw, db), summed over the groups' parts, in one pass."""
+    group = group or conv.n
+    parts = -(-conv.n // group)
+    dx, check_dx = guarded(conv.x_shape)
+    (dw, check_dw), (db, check_db) = guarded((parts, *conv.w_shape)), guarded((parts, conv.oc))
+    weights = packed(lambda memory: winograd.adjoint_weights(m, w, memory))
+    run(winograd.weight_grad(conv, m, tensor(x), tensor(dy), dw, db, arg, dx=tensor(dx), weights=weights), group, chunk)
+    for check in (check_dx, check_dw, check_db):
+        check()
+    return dx, (dw.sum(0), db.sum(0))
 
 
 class Problem:
@@ -119,6 +132,8 @@ class Problem:
     def check_all(self, m):
         self.check(m, forward(self.conv, m, self.x, self.w, self.b), input_grad(self.conv, m, self.dy, self.w),
                    weight_grad(self.conv, m, self.x, self.dy))
+        if winograd.sums_fit(self.conv, m):
+            self.check(m, None, *gradients(self.conv, m, self.x, self.dy, self.w))
 
 
 # ---- sizes
@@ -178,7 +193,8 @@ def rms(a):
 
 @each_m
 @pytest.mark.parametrize("shape, oc", [((4, 12, 12, 32), 48), ((32, 4, 4, 128), 64)])
-def test_errors_beside_those_of_direct(m, shape, oc, isa, rng):
+def test_errors_beside_those_of_direct(m, shape, oc, isa, rng, monkeypatch):
+    monkeypatch.setattr(_winograd_grad, "SUM_BYTES", 10**9)
     x, w = rng.standard_normal(shape).astype(np.float32), rng.standard_normal((3, 3, shape[3], oc)).astype(np.float32)
     conv, words = conv_of(x, w), {"padding": "same"}
     dy = rng.standard_normal(conv.y_shape).astype(np.float32)
@@ -187,6 +203,8 @@ def test_errors_beside_those_of_direct(m, shape, oc, isa, rng):
     for got, plain, want, times in (
         (forward(conv, m, x, w), ops.conv2d(x, w, **direct), reference.conv2d(x, w, **words), factor),
         (input_grad(conv, m, dy, w), ops.conv2d_input_grad(dy, w, x.shape, **direct),
+         reference.conv2d_input_grad(dy, w, x.shape, **words), factor),
+        (gradients(conv, m, x, dy, w)[0], ops.conv2d_input_grad(dy, w, x.shape, **direct),
          reference.conv2d_input_grad(dy, w, x.shape, **words), factor),
         (weight_grad(conv, m, x, dy, group=-(-conv.n // 16))[0], ops.conv2d_weight_grad(x, dy, 3, **direct),
          reference.conv2d_weight_grad(x, dy, 3, **words), gradient_factor),
@@ -201,7 +219,7 @@ def test_adjoint_identities(m, isa, rng):
     p = Problem(rng, (2, 9, 7, 20), 12)
     products = [np.sum(a.astype(float) * b) for a, b in (
         (p.dy, forward(p.conv, m, p.x, p.w)), (p.x, input_grad(p.conv, m, p.dy, p.w)),
-        (p.w, weight_grad(p.conv, m, p.x, p.dy)[0]))]
+        (p.x, gradients(p.conv, m, p.x, p.dy, p.w)[0]), (p.w, weight_grad(p.conv, m, p.x, p.dy)[0]))]
     assert np.ptp(products) <= (0 if m == 2 else 1e-6 * np.abs(p.dy).sum() * np.abs(p.y).max())
 
 
@@ -258,6 +276,47 @@ def test_weight_gradients_in_slices_of_channels(m, ic, oc, sum_bytes, isa, rng, 
     p = Problem(rng, (5, 6, 9, ic), oc)
     p.check(m, gradients=weight_grad(p.conv, m, p.x, p.dy, 2))
     p.check(m, gradients=weight_grad(p.conv, m, p.x, p.dy, 1, by_channels=True))
+
+
+@each_m
+def test_all_gradients_in_one_pass(m, isa, threads, rng, monkeypatch):
+    """However images are grouped, and with blocks of a few tiles, which end anywhere in a row of tiles."""
+    p = Problem(rng, (5, 9, 14, 17), 40)
+    for group, chunk in ((1, 1), (2, 1), (2, 2), (5, 2), (5, 5)):
+        p.check(m, None, *gradients(p.conv, m, p.x, p.dy, p.w, group, chunk))
+    monkeypatch.setattr(_winograd_tiles, "MIN_TILES", 1)
+    monkeypatch.setattr(_winograd_grad, "GRAD_BLOCK_BYTES", 1)
+    p.check(m, None, *gradients(p.conv, m, p.x, p.dy, p.w, 2))
+
+
+@each_m
+def test_input_gradient_bits_do_not_depend_on_cuts(m, isa, threads, rng, monkeypatch):
+    x, w = rng.standard_normal((7, 9, 10, 20)).astype(np.float32), rng.standard_normal((3, 3, 20, 40)).astype(np.float32)
+    conv = conv_of(x, w)
+    dy = rng.standard_normal(conv.y_shape).astype(np.float32)
+    want = gradients(conv, m, x, dy, w, 7)[0]
+    for group, chunk in ((1, 1), (3, 2), (7, 3)):
+        assert gradients(conv, m, x, dy, w, group, chunk)[0].tobytes() == want.tobytes()
+    monkeypatch.setattr(_winograd_tiles, "MIN_TILES", 1)
+    monkeypatch.setattr(_winograd_grad, "GRAD_BLOCK_BYTES", 1)
+    assert gradients(conv, m, x, dy, w, 3)[0].tobytes() == want.tobytes()
+
+
+@each_m
+@pytest.mark.parametrize("padding", ["same", "valid", ((2, 0), (0, 3))])
+@pytest.mark.parametrize("size", [(4, 4), (5, 9), (8, 15), (13, 13), (14, 6)])
+def test_gradients_behind_a_pooling(m, padding, size, isa, rng):
+    """Closed windows, and pixels that no window covers, carry none; nor do pixels of x that only those read."""
+    for ic, oc in ((3, 5), (17, 33), (33, 16)):
+        p = Problem(rng, (2, *size, ic), oc, padding)
+        n, h, w, _ = p.conv.y_shape
+        arg = rng.choice(np.array([0, 1, 2, 3, 255], np.uint8), (n, h // 2, w // 2, oc))
+        dy, p.dy = small_ints(rng, arg.shape), np.zeros_like(p.dy)
+        for tap in range(4):
+            p.dy[:, tap // 2:h // 2 * 2:2, tap % 2:w // 2 * 2:2] = dy * (arg == tap)
+        _, p.dx, p.dw = p.results(p.x, p.w, p.b, p.dy)
+        p.check(m, None, *gradients(p.conv, m, p.x, dy, p.w, arg=arg))
+        p.check(m, gradients=weight_grad(p.conv, m, p.x, dy, arg=arg))
 
 
 def test_slices_bits_do_not_depend_on_threads(threads, rng):

@@ -1,15 +1,19 @@
-"""Weight gradients of Winograd's convolution: dU_p = V_p' (A dy A')_p, summed over tiles, and dw = G' dU G.
+"""Gradients of Winograd's convolution: dU_p = V_p' D_p with D = A dy A', summed over tiles, and dw = G' dU G.
 
-    WinogradWeightGrad  dw and db
+    WinogradWeightGrad  dw and db; with weights and a place for it, dx too
+
+Run backwards, the convolution's steps give dx = B (D_p U_p')_p B', tile by tile: tiles of dx overlap and are added.
+One pass over the gradient's transformed tiles then serves both, while they are in cache.
 """
 
 import numpy as np
 
 from fastcnn.kernels._cpu cimport fc_kernels, table
-from fastcnn.kernels._op cimport Op, fc_run, fc_task
+from fastcnn.kernels._op cimport Op, Tensor, fc_run, fc_task, fc_tensor
 from fastcnn.kernels._winograd_tiles cimport (
     Tiles, ceil_div, fc_winograd_fetch, fc_winograd_product, fetch_tiles, find_corners, kernels, pixel_offsets,
-    point_stride, tiles_t, transform_tiles, transforms)
+    point_stride, spread_tiles, tiles_t, transform_tiles, transforms)
+from fastcnn.kernels._winograd_weights cimport WinogradWeights, weights_t
 from fastcnn.kernels._winograd_tiles import tiles_per_block
 
 # A weight gradient's transformed sums stay in L2, and beside them as many tiles as this: the sums are loaded and
@@ -29,6 +33,8 @@ cdef struct grad_t:
     Py_ssize_t u_floats, v_floats, d_floats
     float *dw                              # [parts][3][3][ic][oc]
     float *db                              # [parts][oc] or NULL
+    fc_tensor dx                           # with data only if wanted
+    weights_t weights
     const int *lines                       # [tiles] offsets of the vectors of one point
     int by_channels                        # items are slices, each over all images; else images
     Py_ssize_t x_pixels[16]
@@ -88,10 +94,25 @@ cdef int fetch_ahead(const grad_t *g, const slice_t *s, const fc_task *task, ran
     cdef int n
     if next.count:
         n = fetch_tiles(f, t.x_at, next.count, g.x_pixels, g.m * g.m, s.c, share, shares)
-        return n + fetch_tiles(f + n, t.dy_at, next.count, g.dy_pixels, g.m * g.m, s.j, share, shares)
+        return n + fetch_tiles(f + n, t.dy_at, next.count, g.dy_pixels, g.dy.edge * g.dy.edge, s.j, share, shares)
     for i in range(s.c):
         t.dw_at[i] = s.dw + (s.c0 + i) * g.oc + s.j0 + j
     return fetch_tiles(f, t.dw_at, s.c, g.taps, 9, min(nr, s.j - j), 0, 1)
+
+
+cdef void input_gradient(const grad_t *g, const fc_task *task, range_t now, fc_winograd_product p,
+                         const memory_t *t) noexcept nogil:
+    """A block of tiles' share of dx, from their transformed gradients and all weights; the products take the place of
+    the transformed x."""
+    cdef Py_ssize_t vlen = table().vlen, nr = table().nr, b, n
+    p.v, p.v_group, p.v_point = p.m, p.m_group, p.m_point
+    p.m, p.m_group, p.m_point = t.v, now.count * vlen, point_stride(now.count * nr)
+    p.u_point, p.depth, p.accumulate, p.fetches = g.weights.point, g.oc, False, 0
+    for b in range(g.weights.blocks):
+        n = min(nr, g.ic - b * nr)
+        p.u, p.vectors = g.weights.packed + b * g.weights.block, <int>ceil_div(n, vlen)
+        kernels().multiply(&p)
+        spread_tiles(&g.x, task, &g.dx, now.first, now.count, b * nr, n, p.m, p.m_group, p.m_point)
 
 
 cdef void add_tiles(const grad_t *g, const slice_t *s, const fc_task *task, range_t now, range_t next,
@@ -109,7 +130,7 @@ cdef void add_tiles(const grad_t *g, const slice_t *s, const fc_task *task, rang
     transform_tiles(&g.x, task, transforms(g.m).input, now.first, now.count, s.c0, s.c, t.v, p.v_group, p.v_point)
     transform_tiles(&g.dy, task, transforms(g.m).gradient, now.first, now.count, s.j0, s.j, t.d, p.m_group, p.m_point)
     find_corners(&g.x, task, &g.x.x, g.m, next.first, next.count, s.c0, t.x_at)
-    find_corners(&g.dy, task, &g.dy.x, g.m, next.first, next.count, s.j0, t.dy_at)
+    find_corners(&g.dy, task, &g.dy.x, g.dy.edge, next.first, next.count, s.j0, t.dy_at)
     while j < s.j:
         p.vectors = <int>ceil_div(min(<Py_ssize_t>k.nr, s.j - j), k.vlen)
         p.fetches = fetch_ahead(g, s, task, next, j, &t, fetch)
@@ -117,8 +138,11 @@ cdef void add_tiles(const grad_t *g, const slice_t *s, const fc_task *task, rang
         j += k.nr
         p.m += k.nr // k.vlen * p.m_group
         p.u += g.u_block
+    p.m = t.d
     if s.db != NULL and s.c0 == 0:
         add_bias_gradient(g, s, &p, t.d, accumulate_bias)
+    if g.dx.data != NULL:
+        input_gradient(g, task, now, p, &t)
 
 
 cdef range_t block_of(const grad_t *g, Py_ssize_t first, Py_ssize_t count, Py_ssize_t index) noexcept nogil:
@@ -188,11 +212,14 @@ cdef class WinogradWeightGrad(Op):
     By default items are images, and each group of images overwrites or adds to its own partial sum: `dw` is (parts,
     3, 3, ic, oc) and `db` (parts, oc) or None. With `by_channels` items are slices of channels, each over all images,
     and there is one part: for weights too large to copy.
+
+    With `dx`, and packed adjoint `weights`, the gradient of x is written too; the sums must then fit one slice.
     """
 
     cdef grad_t c
 
-    def __init__(self, Tiles x, Tiles dy, dw, db=None, bint by_channels=False, name="winograd weight gradient"):
+    def __init__(self, Tiles x, Tiles dy, dw, db=None, bint by_channels=False, Tensor dx=None,
+                 WinogradWeights weights=None, name="winograd weight gradient"):
         cdef grad_t *g = &self.c
         parts, kh, kw, ic, oc = dw.shape
         g.x, g.dy, g.n, g.m, g.points, g.ic, g.oc = x.c, dy.c, x.images, x.c.m, (x.c.m + 2) ** 2, ic, oc
@@ -208,13 +235,22 @@ cdef class WinogradWeightGrad(Op):
         if db is not None:
             g.db = <float *><Py_ssize_t>db.ctypes.data
         pixel_offsets(&g.x.x, g.m, g.x_pixels)
-        pixel_offsets(&g.dy.x, g.m, g.dy_pixels)
+        pixel_offsets(&g.dy.x, g.dy.edge, g.dy_pixels)
         for tap in range(9):
             g.taps[tap] = tap * ic * oc
         lines = self.set_sizes()
+        if dx is not None:
+            self.set_input_gradient(dx, weights)
         self.items = g.slices if by_channels else g.n
         self.run, self.args = <fc_run>run_grad, g
-        self.name, self.keep = name, (x, dy, dw, db, lines)
+        self.name, self.keep = name, (x, dy, dw, db, dx, weights, lines)
+
+    cdef set_input_gradient(self, Tensor dx, WinogradWeights weights):
+        cdef grad_t *g = &self.c
+        g.dx, g.weights = dx.c, weights.c
+        if (g.dx.h, g.dx.w, g.dx.c) != (g.x.x.h, g.x.x.w, g.ic) or g.weights.packed == NULL or g.weights.m != g.m \
+                or (g.weights.inner, g.weights.outputs) != (g.oc, g.ic) or g.slices > 1 or g.by_channels:
+            raise ValueError("winograd input gradient: dx, weights and tiles do not fit together")
 
     cdef set_sizes(self):
         cdef grad_t *g = &self.c
@@ -226,7 +262,7 @@ cdef class WinogradWeightGrad(Op):
         g.u_point = point_stride(g.ic_slice * nr)
         g.u_block = g.points * g.u_point
         g.u_floats = g.oc_slice // nr * g.u_block
-        g.v_floats = g.points * point_stride(g.ic_slice * g.tiles)
+        g.v_floats = g.points * point_stride(max(g.ic_slice, nr) * g.tiles)
         g.d_floats = g.points * point_stride(g.oc_slice * g.tiles)
         self.scratch = 4 * (g.u_floats + g.v_floats + g.d_floats) + 8 * (2 * g.tiles + g.ic_slice)
         lines = np.arange(0, g.tiles * vlen, vlen, np.int32)

@@ -6,6 +6,7 @@ cdef extern from "fc_kernels.h":
         const float *x
         Py_ssize_t row, pixel
         const float *const *at
+        const unsigned char *const *arg
         Py_ssize_t c
 
     ctypedef struct fc_winograd_target:
@@ -18,6 +19,11 @@ cdef extern from "fc_kernels.h":
         unsigned char *arg
         Py_ssize_t arg_row, arg_pixel
 
+    ctypedef struct fc_winograd_patch:
+        float *x
+        Py_ssize_t row, pixel
+        int top, bottom, left, right, above, beside, n
+
     ctypedef void (*fc_tile_transform)(const fc_winograd_tile *t, float *v, Py_ssize_t group,
                                        Py_ssize_t point) noexcept nogil
     ctypedef void (*fc_block_transform)(const float *v, Py_ssize_t group, Py_ssize_t point,
@@ -28,6 +34,7 @@ cdef extern from "fc_kernels.h":
         fc_tile_transform gradient
         fc_block_transform output
         fc_block_transform pool
+        void (*spread)(const float *v, Py_ssize_t group, Py_ssize_t point, const fc_winograd_patch *t) noexcept nogil
         void (*weights)(const float *w, Py_ssize_t tap, Py_ssize_t row, Py_ssize_t rows, int n, float *u,
                         Py_ssize_t point) noexcept nogil
         void (*inverse)(const float *u, Py_ssize_t point, Py_ssize_t rows, int n, float *dw, Py_ssize_t tap,
@@ -78,10 +85,12 @@ cdef inline Py_ssize_t point_stride(Py_ssize_t floats) noexcept nogil:
 
 
 # How the outputs of a pass are cut into tiles, and the tensor that the tiles read: `size` x `size` pixels each,
-# the first one's from (-top, -left) on.
+# the first one's from (-top, -left) on. Of a pooled gradient x, a tile reads the windows that its pixels lie in.
 cdef struct tiles_t:
     fc_tensor x
+    const unsigned char *arg  # (n, h, w, c) like x: the tap of each window that its gradient belongs to; or NULL
     Py_ssize_t m, size
+    Py_ssize_t edge           # pixels of x from tile to tile
     Py_ssize_t rows, cols     # outputs per image
     Py_ssize_t down, across   # tiles per image
     Py_ssize_t top, left
@@ -119,6 +128,8 @@ cdef class Tiles:
 cdef void transform_tiles(const tiles_t *s, const fc_task *task, fc_tile_transform transform, Py_ssize_t first,
                           Py_ssize_t count, Py_ssize_t c0, Py_ssize_t c, float *v, Py_ssize_t group,
                           Py_ssize_t point) noexcept nogil
+cdef void spread_tiles(const tiles_t *s, const fc_task *task, const fc_tensor *dx, Py_ssize_t first, Py_ssize_t count,
+                       Py_ssize_t c0, Py_ssize_t c, const float *v, Py_ssize_t group, Py_ssize_t point) noexcept nogil
 cdef void find_corners(const tiles_t *s, const fc_task *task, const fc_tensor *t, Py_ssize_t edge, Py_ssize_t first,
                        Py_ssize_t count, Py_ssize_t c0, float **at) noexcept nogil
 cdef void pixel_offsets(const fc_tensor *t, Py_ssize_t edge, Py_ssize_t *offset) noexcept nogil

@@ -1,3 +1,6 @@
+import numpy as np
+from numpy.typing import NDArray
+
 from fastcnn.kernels._op import Tensor
 
 Pair = tuple[int, int]
@@ -9,4 +12,12 @@ def tiles_per_block(points: int, channels: int, memory: int) -> int: ...
 
 class Tiles:
     images: int
-    def __init__(self, x: Tensor, grid: Pair, m: int, size: int, origin: Pair = (0, 0)) -> None: ...
+    def __init__(
+        self,
+        x: Tensor,
+        grid: Pair,
+        m: int,
+        size: int,
+        origin: Pair = (0, 0),
+        arg: NDArray[np.uint8] | None = None,
+    ) -> None: ...

@@ -7,6 +7,8 @@ The mathematics, and how transformed tiles lie in memory, are in csrc/winograd.h
 
 import numpy as np
 
+from libc.string cimport memset
+
 from fastcnn.kernels._op cimport fc_image
 
 # A block of tiles is at most so large: by then a pass over the weights serves enough of them.
@@ -25,19 +27,26 @@ cdef class Tiles:
 
     x : what is read: `size` x `size` pixels per tile (m + 2, or m for a gradient's own tiles), the first tile's from
     `origin` = (-top, -left) on; pixels outside x are zeros.
+    arg : uint8 (n, h, w, c) or None. With it x is the gradient after a max-pooling over 2 x 2 windows side by side, and
+    arg holds the taps of the maxima: tiles of `size` = m are those of the gradient before it.
     """
 
-    def __init__(self, Tensor x, grid, Py_ssize_t m, Py_ssize_t size, origin=(0, 0)):
+    def __init__(self, Tensor x, grid, Py_ssize_t m, Py_ssize_t size, origin=(0, 0), arg=None):
         cdef tiles_t *s = &self.c
         if m not in (2, 4) or size not in (m, m + 2):
             raise ValueError(f"Winograd: no transform for tiles of {m} outputs from {size} inputs")
-        s.x, s.m, s.size = x.c, m, size
+        s.x, s.m, s.size, s.edge = x.c, m, size, m
+        if arg is not None:
+            if size != m or arg.dtype != np.uint8 or arg.size != x.images * x.c.h * x.c.w * x.c.c \
+                    or not arg.flags.c_contiguous:
+                raise ValueError("Winograd: arg must be contiguous uint8 of the pooled gradient's shape, and tiles its own")
+            s.arg, s.edge = <const unsigned char *><Py_ssize_t>arg.ctypes.data, m // 2
         s.rows, s.cols = grid
         s.top, s.left = origin
         s.down, s.across = ceil_div(s.rows, m), ceil_div(s.cols, m)
         zeros = np.zeros(s.x.c + 1, np.float32)
         s.zeros = <const float *><Py_ssize_t>zeros.ctypes.data
-        self.images, self.keep = x.images, (x, zeros)
+        self.images, self.keep = x.images, (x, arg, zeros)
 
 
 cdef void find_pixels(const tiles_t *s, const float *image, Py_ssize_t row, Py_ssize_t col,
@@ -61,11 +70,25 @@ cdef void find_pixels(const tiles_t *s, const float *image, Py_ssize_t row, Py_s
         at += s.size
 
 
+cdef void find_windows(const tiles_t *s, const float *image, const unsigned char *taps, Py_ssize_t row, Py_ssize_t col,
+                       const float **at, const unsigned char **arg) noexcept nogil:
+    """Where the gradients and taps of a tile's windows are, from window (row, col) on; outside the image are zeros."""
+    cdef Py_ssize_t i, j
+    for i in range(row, row + s.edge):
+        for j in range(col, col + s.edge):
+            at[0], arg[0] = s.zeros, <const unsigned char *>s.zeros
+            if i < s.x.h and j < s.x.w:
+                at[0], arg[0] = image + i * s.x.row + j * s.x.c, taps + (i * s.x.w + j) * s.x.c
+            at += 1
+            arg += 1
+
+
 cdef void transform_tiles(const tiles_t *s, const fc_task *task, fc_tile_transform transform, Py_ssize_t first,
                           Py_ssize_t count, Py_ssize_t c0, Py_ssize_t c, float *v, Py_ssize_t group,
                           Py_ssize_t point) noexcept nogil:
     """Channels [c0, c0 + c) of tiles [first, first + count); the first of them goes to v."""
     cdef const float *pixels[36]
+    cdef const unsigned char *taps[4]
     cdef fc_winograd_tile t
     cdef place_t place = place_of(s, first)
     cdef Py_ssize_t i, row, col
@@ -73,12 +96,47 @@ cdef void transform_tiles(const tiles_t *s, const fc_task *task, fc_tile_transfo
     t.row, t.pixel, t.c = s.x.row, s.x.c, c
     for i in range(count):
         image = fc_image(&s.x, task, place.n) + c0
-        row, col = place.row * s.m - s.top, place.col * s.m - s.left
-        t.x, t.at = image + row * s.x.row + col * s.x.c, NULL
-        if row < 0 or col < 0 or row + s.size > s.x.h or col + s.size > s.x.w:
+        row, col = place.row * s.edge - s.top, place.col * s.edge - s.left
+        t.x, t.at, t.arg = image + row * s.x.row + col * s.x.c, NULL, NULL
+        if s.arg != NULL:
+            find_windows(s, image, s.arg + place.n * s.x.h * s.x.w * s.x.c + c0, row, col, pixels, taps)
+            t.at, t.arg = pixels, taps
+        elif row < 0 or col < 0 or row + s.size > s.x.h or col + s.size > s.x.w:
             find_pixels(s, image, row, col, pixels)
             t.at = pixels
         transform(&t, v, group, point)
+        v += table().vlen
+        next_place(s, &place)
+
+
+# ------------------------------------------------------------------------------- the gradient of what the tiles read
+
+cdef void clear_pixels(const fc_tensor *t, float *image, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t c) noexcept nogil:
+    """Zeros, in c channels, for all but the first `rows` x `cols` pixels."""
+    cdef Py_ssize_t i, j
+    for i in range(t.h):
+        for j in range(cols if i < rows else 0, t.w):
+            memset(image + i * t.row + j * t.c, 0, c * sizeof(float))
+
+
+cdef void spread_tiles(const tiles_t *s, const fc_task *task, const fc_tensor *dx, Py_ssize_t first, Py_ssize_t count,
+                       Py_ssize_t c0, Py_ssize_t c, const float *v, Py_ssize_t group, Py_ssize_t point) noexcept nogil:
+    """Channels [c0, c0 + c) of dx, of x's shape, from tiles [first, first + count) of an image and those before; pixels
+    that no tile reads get zeros with the first tile of an image."""
+    cdef place_t place = place_of(s, first)
+    cdef Py_ssize_t i, row, col
+    cdef fc_winograd_patch t
+    cdef float *image
+    t.row, t.pixel, t.n = dx.row, dx.c, <int>c
+    for i in range(count):
+        image = fc_image(dx, task, place.n) + c0
+        row, col = place.row * s.m - s.top, place.col * s.m - s.left
+        t.x, t.above, t.beside = image + row * dx.row + col * dx.c, place.row > 0, place.col > 0
+        t.top, t.bottom = <int>max(<Py_ssize_t>0, -row), <int>min(s.size, dx.h - row)
+        t.left, t.right = <int>max(<Py_ssize_t>0, -col), <int>min(s.size, dx.w - col)
+        if not (t.above or t.beside):
+            clear_pixels(dx, image, s.down * s.m + 2 - s.top, s.across * s.m + 2 - s.left, c)
+        transforms(s.m).spread(v, group, point, &t)
         v += table().vlen
         next_place(s, &place)
 

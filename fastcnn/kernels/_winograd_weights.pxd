@@ -5,7 +5,8 @@ from fastcnn.kernels._winograd_tiles cimport ceil_div, fc_winograd_fetch, point_
 cdef struct weights_t:
     const float *w                 # the user's array (3, 3, ic, oc)
     float *packed                  # [block][point][inner][nr], or NULL: transformed where they are used
-    int transposed                 # the input gradient's: turned by 180 degrees, channels exchanged
+    int transposed                 # channels exchanged, for an input gradient,
+    int turned                     # and turned by 180 degrees, for one that is a convolution itself
     Py_ssize_t m, points
     Py_ssize_t ic, oc
     Py_ssize_t inner, outputs      # channels that the pass sums over, and writes

@@ -9,6 +9,7 @@ class WinogradWeights:
         w: NDArray[np.float32],
         m: int,
         transposed: bool = False,
+        turned: bool = False,
         packed: NDArray[np.float32] | None = None,
     ) -> None: ...
     @property

@@ -1,6 +1,6 @@
 """Weights of Winograd's convolution: U = G w G', before the passes that read them or where they are used.
 
-    WinogradWeights     3 x 3 kernels, as they are or turned for the input gradient
+    WinogradWeights     3 x 3 kernels, as they are or for an input gradient
     PackWinograd        transforms all of them, once a step
 """
 
@@ -24,7 +24,7 @@ cdef void transform_weights(const weights_t *s, Py_ssize_t block, Py_ssize_t fir
                             Py_ssize_t point, float *scratch) noexcept nogil:
     """Input channels [first, first + rows) of one block of output channels, u[point][row][nr].
 
-    Turned weights go through `scratch`, a vector of input channels at a time.
+    Transposed weights go through `scratch`, a vector of input channels at a time.
     """
     cdef const fc_kernels *k = table()
     cdef Py_ssize_t j = block * k.nr, area = k.vlen * k.nr, stop = first + rows, tap, n
@@ -35,7 +35,7 @@ cdef void transform_weights(const weights_t *s, Py_ssize_t block, Py_ssize_t fir
     while first < stop:
         n = min(<Py_ssize_t>k.vlen, stop - first)
         for tap in range(9):
-            k.transpose(s.w + s.taps[8 - tap] + j * s.oc + first, s.oc, lanes, n, scratch + tap * area, k.nr)
+            k.transpose(s.w + s.taps[8 - tap if s.turned else tap] + j * s.oc + first, s.oc, lanes, n, scratch + tap * area, k.nr)
         transforms(s.m).weights(scratch, area, k.nr, n, lanes, u, point)
         first += n
         u += n * k.nr
@@ -49,18 +49,19 @@ cdef Py_ssize_t turning_floats(const weights_t *s) noexcept nogil:
 cdef class WinogradWeights:
     """Transformed weights of a pass over tiles of m x m outputs; `w` (3, 3, ic, oc) stays the user's.
 
-    `transposed` turns the kernel by 180 degrees and exchanges the channels, for the input gradient. `packed` is a
+    `transposed` exchanges the channels, for an input gradient; `turned` turns the kernel by 180 degrees, for one that is
+    computed as a convolution of dy, not as the adjoint of the forward pass. `packed` is a
     float32 array of `packed_size` that PackWinograd fills once a step; without it each unit of work transforms what
     it needs, which is the faster way when the transformed weights would fit no cache.
     """
 
-    def __init__(self, w, Py_ssize_t m, bint transposed=False, packed=None):
+    def __init__(self, w, Py_ssize_t m, bint transposed=False, bint turned=False, packed=None):
         cdef weights_t *s = &self.c
         kh, kw, s.ic, s.oc = w.shape
         if (kh, kw) != (3, 3) or w.dtype != np.float32 or not w.flags.c_contiguous or m not in (2, 4):
             raise ValueError("WinogradWeights: expected a contiguous float32 array (3, 3, ic, oc) and tiles of 2 or 4")
         s.w = <const float *><Py_ssize_t>w.ctypes.data
-        s.transposed, s.m, s.points = transposed, m, (m + 2) ** 2
+        s.transposed, s.turned, s.m, s.points = transposed, turned, m, (m + 2) ** 2
         s.inner, s.outputs = (s.oc, s.ic) if transposed else (s.ic, s.oc)
         s.blocks = ceil_div(s.outputs, table().nr)
         s.point = point_stride(s.inner * table().nr)

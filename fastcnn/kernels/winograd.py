@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastcnn.geometry import Conv
 from fastcnn.kernels._winograd_conv import WinogradConv
-from fastcnn.kernels._winograd_grad import WinogradWeightGrad
+from fastcnn.kernels._winograd_grad import WinogradWeightGrad, gradient_slices
 from fastcnn.kernels._winograd_tiles import Tiles
 from fastcnn.kernels._winograd_weights import WinogradWeights
 
@@ -36,7 +36,7 @@ def forward(conv: Conv, m: int, x, weights: WinogradWeights, y, bias=None, **opt
 
 
 def input_grad_weights(m: int, w, packed=None) -> WinogradWeights:
-    return WinogradWeights(w, m, transposed=True, packed=packed)
+    return WinogradWeights(w, m, transposed=True, turned=True, packed=packed)
 
 
 def input_grad(conv: Conv, m: int, dy, weights: WinogradWeights, dx, bias=None, **options) -> WinogradConv:
@@ -45,9 +45,23 @@ def input_grad(conv: Conv, m: int, dy, weights: WinogradWeights, dx, bias=None, 
     return WinogradConv(Tiles(dy, (w.ih, w.iw), m, m + 2, (2 - w.top, 2 - w.left)), weights, dx, bias, **options)
 
 
-def weight_grad(conv: Conv, m: int, x, dy, dw, db=None, **options) -> WinogradWeightGrad:
-    grid = (conv.window.oh, conv.window.ow)
-    return WinogradWeightGrad(_inputs(conv, m, x, grid), Tiles(dy, grid, m, m), dw, db, **options)
+def adjoint_weights(m: int, w, packed=None) -> WinogradWeights:
+    return WinogradWeights(w, m, transposed=True, packed=packed)
+
+
+def weight_grad(conv: Conv, m: int, x, dy, dw, db=None, arg=None, **options) -> WinogradWeightGrad:
+    """dw and db and, with `dx` and adjoint `weights`, dx.
+
+    With `arg`, dy is the gradient after a max-pooling over 2 x 2 windows, whose maxima's taps are in `arg`.
+    """
+    grid = (conv.window.oh, conv.window.ow) if arg is None else (2 * dy.shape[1], 2 * dy.shape[2])
+    return WinogradWeightGrad(_inputs(conv, m, x, grid), Tiles(dy, grid, m, m, arg=arg), dw, db, **options)
+
+
+def sums_fit(conv: Conv, m: int) -> bool:
+    """Whether all transformed sums of a weight gradient fit the cache together."""
+    ic, oc = gradient_slices((m + 2) ** 2, conv.ic, conv.oc, 1)
+    return ic >= conv.ic and oc >= conv.oc
 
 
 def _inputs(conv: Conv, m: int, x, grid) -> Tiles:

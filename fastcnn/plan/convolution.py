@@ -14,6 +14,7 @@ from fastcnn.algorithms import (
     adds_overlaps,
     computes_planes,
     sums_by_channels,
+    winograd_gradients,
     winograd_tile,
 )
 from fastcnn.geometry import Conv as ConvSizes
@@ -130,11 +131,30 @@ class Conv(Clamped):
 
     def backward(self, b):
         conv = self.sizes(self.x, b.n)
+        trains, passes_on = any(v.trainable for v in self.variables), b.wants_gradient(self.x)
+        m = winograd_gradients(conv, self.algorithm)
+        if m and trains and passes_on:
+            self.winograd_gradients(b, conv, m)
+            return
         dz = self.unpool_and_mask(b, conv)
-        if any(v.trainable for v in self.variables):
+        if trains:
             self.weight_grad(b, conv, dz)
-        if b.wants_gradient(self.x):
+        if passes_on:
             self.input_grad(b, conv, dz)
+
+    def winograd_gradients(self, b, conv, m):
+        """All gradients in one pass, which reads a pooled one as it is."""
+        dz = b.grad(self.y) if self.pool else self.unclamped_gradient(b)
+        arg = self.pool_args(b)
+        x, parts = b.saved(self.x), b.partial_gradients(self.kernel, self.bias)
+        weights, options = self.winograd_weights(b, conv, m, winograd.adjoint_weights)
+        with b.gradient_of(self.x) as dx:
+            def make():
+                dw, db = parts()
+                return [winograd.weight_grad(conv, m, x.tensor, dz.tensor, dw.reshape(len(dw), *self.kernel_shape), db,
+                                             arg.array if arg else None, dx=dx.tensor, weights=weights())]
+
+            self.step(b, "gradients", make, [x, dz, arg, weights], [dx], partial=parts, **options)
 
     def unpool_and_mask(self, b, conv):
         """The gradient with respect to the bare convolution, where the input gradient finds its halo."""

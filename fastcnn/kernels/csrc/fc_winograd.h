@@ -18,11 +18,13 @@
 #include <stdint.h>
 
 /* An s x s tile of pixels of c channels; pixel (i, j) is at x + i*row + j*pixel or, if `at` is given, at at[i*s + j],
- * which lets pixels outside the image be zeros that lie elsewhere. */
+ * which lets pixels outside the image be zeros that lie elsewhere. With `arg`, of a gradient's tile alone, there was a
+ * max-pooling over 2 x 2 windows: at[k] is the gradient of window k of s/2 x s/2, which belongs to tap arg[k]. */
 typedef struct fc_winograd_tile {
     const float *x;
     ptrdiff_t row, pixel;
     const float *const *at;
+    const uint8_t *const *arg;
     ptrdiff_t c;
 } fc_winograd_tile;
 
@@ -39,6 +41,15 @@ typedef struct fc_winograd_target {
     ptrdiff_t arg_row, arg_pixel;
 } fc_winograd_target;
 
+/* An a x a tile of an input gradient, n <= NR channels: rows [top, bottom) and columns [left, right) of it exist, pixel
+ * (0, 0) would be at x. Tiles overlap by two rows and columns and come row by row, so the first two rows are added to
+ * what a tile `above` has written, the first two columns to what one `beside` has. */
+typedef struct fc_winograd_patch {
+    float *x;
+    ptrdiff_t row, pixel;
+    int top, bottom, left, right, above, beside, n;
+} fc_winograd_patch;
+
 /* All channels of a tile to points, and points to a block of a tile's channels. */
 typedef void (*fc_tile_transform)(const fc_winograd_tile *t, float *v, ptrdiff_t group, ptrdiff_t point);
 typedef void (*fc_block_transform)(const float *v, ptrdiff_t group, ptrdiff_t point, const fc_winograd_target *t);
@@ -48,6 +59,8 @@ typedef struct fc_winograd_transforms {
     fc_tile_transform gradient; /* v[p] = (A dy A')[p], dy of m x m pixels: the gradient of a tile of outputs */
     fc_block_transform output;  /* y = clamp(A' v A + bias) */
     fc_block_transform pool;    /* the same, max-pooled over 2 x 2 windows, as fc_pool's max_row does */
+    /* x (+)= B v B', v the products of the transformed gradient and the weights, summed over output channels. */
+    void (*spread)(const float *v, ptrdiff_t group, ptrdiff_t point, const fc_winograd_patch *t);
     /* u[p][i][j] = (G g G')[p], g[k] = w[k*tap + i*row + j], for i < rows and j < n <= NR, and 0 up to NR. */
     void (*weights)(const float *w, ptrdiff_t tap, ptrdiff_t row, ptrdiff_t rows, int n, float *u, ptrdiff_t point);
     /* dw[k*tap + i*row + j] (+)= (G' u[..][i][j] G)[k], the gradient of the weights from that of the transformed. */

@@ -75,6 +75,23 @@ INLINE void gradient_line2(const vf *y, vf *v)
     v[3] = y[1];
 }
 
+/* B: six points to six pixels, of which the first and the last are points themselves; here the four between. */
+INLINE void spread_line4(const vf *v, vf *d)
+{
+    const vf s = v[1] + v[2], e = v[1] - v[2];
+    const vf even = s + (v[3] + v[4]), odd = e + (2.0f * v[3] - 0.5f * v[4]);
+    d[0] = (v[5] - 1.5f * v[0]) - odd;
+    d[1] = 1.5f * e - (even + 2.0f * v[0] + 1.5f * v[5]);
+    d[2] = odd + 1.5f * (v[0] + s) - 2.0f * v[5];
+    d[3] = even + v[0] + 1.5f * v[5];
+}
+
+INLINE void spread_line2(const vf *v, vf *d)
+{
+    d[0] = v[1] - v[2] - v[3];
+    d[1] = v[1] + v[2] - v[0];
+}
+
 /* G: three weights to six points. */
 INLINE void weight_line4(const vf *g, vf *v)
 {
@@ -133,18 +150,30 @@ INLINE line_steps steps_of(ptrdiff_t floats)
                       : (i) == 4 ? 4 * (s).one : (s).five)))
 #define KEEP_POINTER(pointer) __asm__("" : "+r"(pointer))
 
+/* How the pixels of a tile are found: side by side, each at an address of its own, or behind a max-pooling. */
+enum { INSIDE, ANYWHERE, POOLED };
+
+/* Pixel (i, j) of an s x s tile of the gradient before a max-pooling. */
+INLINE vf load_unpooled(const fc_winograd_tile *t, ptrdiff_t c, int n, int i, int j, const int s)
+{
+    const int window = i / 2 * (s / 2) + j / 2;
+    const vi g = (vi)pool_load(t->at[window] + c, n), at = load_arg(t->arg[window], c, n, 1);
+    return (vf)((at == splat_i(i % 2 * 2 + j % 2)) & g);
+}
+
 /* Column j of an s x s tile, channels from c on. */
 INLINE void load_column(const fc_winograd_tile *t, const float *x, const line_steps rows, ptrdiff_t c, int n, int j,
-                        const int s, const int inside, vf *d)
+                        const int s, const int found, vf *d)
 {
     UNROLL for (int i = 0; i < s; i++)
-        d[i] = pool_load(inside ? ALONG(x, rows, i) + c : t->at[i * s + j] + c, n);
+        d[i] = found == POOLED ? load_unpooled(t, c, n, i, j, s)
+                               : pool_load(found == INSIDE ? ALONG(x, rows, i) + c : t->at[i * s + j] + c, n);
 }
 
 /* ---- tiles to points */
 
 /* Rows 3*half to 3*half + 2 of the points, so that 18 sums fit the registers; the tile is read twice. */
-INLINE void input_half(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, ptrdiff_t point, const int inside,
+INLINE void input_half(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, ptrdiff_t point, const int found,
                        const int half)
 {
     const line_steps rows = steps_of(t->row), points = steps_of(point);
@@ -153,7 +182,7 @@ INLINE void input_half(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, 
     UNROLL for (int j = 0; j < 6; j++) {
         vf d[6], w[3];
         KEEP_POINTER(x);
-        load_column(t, x, rows, c, n, j, 6, inside, d);
+        load_column(t, x, rows, c, n, j, 6, found, d);
         input_half_line(d, w, half);
         UNROLL for (int i = 0; i < 3; i++) r[i][j] = w[i];
         x += t->pixel;
@@ -168,16 +197,16 @@ INLINE void input_half(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, 
     }
 }
 
-INLINE void input_vector4(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, ptrdiff_t point, const int inside)
+INLINE void input_vector4(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, ptrdiff_t point, const int found)
 {
-    input_half(t, c, n, v, point, inside, 0);
-    input_half(t, c, n, v, point, inside, 1);
+    input_half(t, c, n, v, point, found, 0);
+    input_half(t, c, n, v, point, found, 1);
 }
 
 /* s x s pixels to a x a points in one go: columns, then rows, each by `line`. */
 #define DEFINE_SPREAD(name, s, a, line)                                                                \
     INLINE void name(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, ptrdiff_t point,         \
-                     const int inside)                                                                 \
+                     const int found)                                                                 \
     {                                                                                                  \
         const line_steps rows = steps_of(t->row), points = steps_of(point);                            \
         vf r[a][s];                                                                                    \
@@ -185,7 +214,7 @@ INLINE void input_vector4(const fc_winograd_tile *t, ptrdiff_t c, int n, float *
         UNROLL for (int j = 0; j < s; j++) {                                                           \
             vf d[s], w[a];                                                                             \
             KEEP_POINTER(x);                                                                           \
-            load_column(t, x, rows, c, n, j, s, inside, d);                                            \
+            load_column(t, x, rows, c, n, j, s, found, d);                                            \
             line(d, w);                                                                                \
             UNROLL for (int i = 0; i < a; i++) r[i][j] = w[i];                                         \
             x += t->pixel;                                                                             \
@@ -202,25 +231,26 @@ DEFINE_SPREAD(input_vector2, 4, 4, input_line2)
 DEFINE_SPREAD(gradient_vector4, 4, 6, gradient_line4)
 DEFINE_SPREAD(gradient_vector2, 2, 4, gradient_line2)
 
-/* All channels of a tile. */
-#define DEFINE_TILE_TRANSFORM(name, vector)                                                            \
+/* All channels of a tile; `pooled`: it may lie behind a max-pooling. */
+#define DEFINE_TILE_TRANSFORM(name, vector, pooled)                                                            \
     INLINE void name##_tile(const fc_winograd_tile *t, float *v, ptrdiff_t group, ptrdiff_t point,     \
-                            const int inside)                                                          \
+                            const int found)                                                          \
     {                                                                                                  \
         ptrdiff_t c = 0;                                                                               \
-        for (; c + VLEN <= t->c; c += VLEN, v += group) vector(t, c, VLEN, v, point, inside);          \
-        if (c < t->c) vector(t, c, (int)(t->c - c), v, point, inside);                                 \
+        for (; c + VLEN <= t->c; c += VLEN, v += group) vector(t, c, VLEN, v, point, found);          \
+        if (c < t->c) vector(t, c, (int)(t->c - c), v, point, found);                                 \
     }                                                                                                  \
     static void name(const fc_winograd_tile *t, float *v, ptrdiff_t group, ptrdiff_t point)            \
     {                                                                                                  \
         const fc_winograd_tile tile = *t;                                                              \
-        if (tile.at) name##_tile(&tile, v, group, point, 0);                                           \
-        else name##_tile(&tile, v, group, point, 1);                                                   \
+        if (pooled && tile.arg) name##_tile(&tile, v, group, point, POOLED);                           \
+        else if (tile.at) name##_tile(&tile, v, group, point, ANYWHERE);                               \
+        else name##_tile(&tile, v, group, point, INSIDE);                                              \
     }
-DEFINE_TILE_TRANSFORM(winograd_input4, input_vector4)
-DEFINE_TILE_TRANSFORM(winograd_input2, input_vector2)
-DEFINE_TILE_TRANSFORM(winograd_gradient4, gradient_vector4)
-DEFINE_TILE_TRANSFORM(winograd_gradient2, gradient_vector2)
+DEFINE_TILE_TRANSFORM(winograd_input4, input_vector4, 0)
+DEFINE_TILE_TRANSFORM(winograd_input2, input_vector2, 0)
+DEFINE_TILE_TRANSFORM(winograd_gradient4, gradient_vector4, 1)
+DEFINE_TILE_TRANSFORM(winograd_gradient2, gradient_vector2, 1)
 
 /* ---- points to tiles */
 
@@ -305,6 +335,63 @@ DEFINE_BLOCK_TRANSFORM(winograd_output4, output_vector4)
 DEFINE_BLOCK_TRANSFORM(winograd_output2, output_vector2)
 DEFINE_BLOCK_TRANSFORM(winograd_pool4, pool_vector4)
 DEFINE_BLOCK_TRANSFORM(winograd_pool2, pool_vector2)
+
+/* ---- points of an input gradient to tiles, which overlap by two rows and columns */
+
+/* Row i of a tile. */
+INLINE void add_row(const fc_winograd_patch *t, const vf *w, int i, ptrdiff_t c, int n, const int a)
+{
+    if (i < t->top || i >= t->bottom) return;
+    const int add = i < 2 && t->above;
+    float *x = t->x + i * t->row + c;
+    UNROLL for (int j = 0; j < a; j++, x += t->pixel) {
+        if (j < t->left || j >= t->right) continue;
+        if (add || (j < 2 && t->beside)) pool_store(x, pool_load(x, n) + w[j], n);
+        else pool_store(x, w[j], n);
+    }
+}
+
+#define DEFINE_SPREADING(m, a)                                                                         \
+    INLINE void spread_row##m(const fc_winograd_patch *t, const vf *v, int i, ptrdiff_t c, int n)      \
+    {                                                                                                  \
+        vf w[a];                                                                                       \
+        w[0] = v[0];                                                                                   \
+        spread_line##m(v, w + 1);                                                                      \
+        w[a - 1] = v[a - 1];                                                                           \
+        add_row(t, w, i, c, n, a);                                                                     \
+    }                                                                                                  \
+    INLINE void spread_vector##m(const float *v, ptrdiff_t point, const fc_winograd_patch *t,          \
+                                 ptrdiff_t c, int n)                                                   \
+    {                                                                                                  \
+        const line_steps lines = steps_of(a * point), points = steps_of(point);                        \
+        vf r[m][a], d[a];                                                                              \
+        const float *at = v;                                                                           \
+        UNROLL for (int j = 0; j < a; j++) {                                                           \
+            vf w[m];                                                                                   \
+            KEEP_POINTER(at);                                                                          \
+            UNROLL for (int i = 0; i < a; i++) d[i] = load(ALONG(at, lines, i));                       \
+            spread_line##m(d, w);                                                                      \
+            UNROLL for (int i = 0; i < m; i++) r[i][j] = w[i];                                         \
+            at += point;                                                                               \
+        }                                                                                              \
+        UNROLL for (int i = 0; i < m; i++) spread_row##m(t, r[i], i + 1, c, n);                        \
+        UNROLL for (int i = 0; i < a; i += a - 1) { /* the outer rows are rows of points */            \
+            at = v + i * a * point;                                                                    \
+            KEEP_POINTER(at);                                                                          \
+            UNROLL for (int j = 0; j < a; j++) d[j] = load(ALONG(at, points, j));                      \
+            spread_row##m(t, d, i, c, n);                                                              \
+        }                                                                                              \
+    }                                                                                                  \
+    static void winograd_spread##m(const float *v, ptrdiff_t group, ptrdiff_t point,                   \
+                                   const fc_winograd_patch *t)                                         \
+    {                                                                                                  \
+        const fc_winograd_patch tile = *t;                                                             \
+        ptrdiff_t c = 0;                                                                               \
+        for (; c + VLEN <= tile.n; c += VLEN, v += group) spread_vector##m(v, point, &tile, c, VLEN);  \
+        if (c < tile.n) spread_vector##m(v, point, &tile, c, (int)(tile.n - c));                       \
+    }
+DEFINE_SPREADING(4, 6)
+DEFINE_SPREADING(2, 4)
 
 /* ---- weights */
 
@@ -499,8 +586,8 @@ static void winograd_outer(const fc_winograd_product *g)
 }
 
 #define WINOGRAD_KERNELS                                                                               \
-    {{winograd_input2, winograd_gradient2, winograd_output2, winograd_pool2, winograd_weights2,        \
-      winograd_inverse2},                                                                              \
-     {winograd_input4, winograd_gradient4, winograd_output4, winograd_pool4, winograd_weights4,        \
-      winograd_inverse4},                                                                              \
+    {{winograd_input2, winograd_gradient2, winograd_output2, winograd_pool2, winograd_spread2,         \
+      winograd_weights2, winograd_inverse2},                                                           \
+     {winograd_input4, winograd_gradient4, winograd_output4, winograd_pool4, winograd_spread4,         \
+      winograd_weights4, winograd_inverse4},                                                           \
      winograd_multiply, winograd_outer}
