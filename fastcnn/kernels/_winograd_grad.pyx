@@ -33,12 +33,14 @@ cdef struct grad_t:
     Py_ssize_t u_floats, v_floats, d_floats
     float *dw                              # [parts][3][3][ic][oc]
     float *db                              # [parts][oc] or NULL
-    fc_tensor dx                           # with data only if wanted
+    int wants_dx
+    fc_tensor dx
     weights_t weights
     const int *lines                       # [tiles] offsets of the vectors of one point
     int by_channels                        # items are slices, each over all images; else images
     Py_ssize_t x_pixels[16]
     Py_ssize_t dy_pixels[16]
+    Py_ssize_t dx_pixels[16]
     Py_ssize_t taps[9]                     # offsets of the taps in dw
 
 
@@ -62,6 +64,7 @@ cdef struct memory_t:
     float **x_at       # corners of the next tiles in x and in dy; rows of dw
     float **dy_at
     float **dw_at
+    float *nowhere     # a pixel's block of channels that nobody reads
 
 
 cdef memory_t memory_of(const grad_t *g, const fc_task *task) noexcept nogil:
@@ -69,7 +72,8 @@ cdef memory_t memory_of(const grad_t *g, const fc_task *task) noexcept nogil:
     t.u = <float *>task.scratch
     t.v = t.u + g.u_floats
     t.d = t.v + g.v_floats
-    t.x_at = <float **>(t.d + g.d_floats)
+    t.nowhere = t.d + g.d_floats
+    t.x_at = <float **>(t.nowhere + table().nr)
     t.dy_at = t.x_at + g.tiles
     t.dw_at = t.dy_at + g.tiles
     return t
@@ -103,16 +107,19 @@ cdef int fetch_ahead(const grad_t *g, const slice_t *s, const fc_task *task, ran
 cdef void input_gradient(const grad_t *g, const fc_task *task, range_t now, fc_winograd_product p,
                          const memory_t *t) noexcept nogil:
     """A block of tiles' share of dx, from their transformed gradients and all weights; the products take the place of
-    the transformed x."""
+    the transformed x. Meanwhile memory brings the lines of dx that will be written."""
     cdef Py_ssize_t vlen = table().vlen, nr = table().nr, b, n
+    cdef fc_winograd_fetch fetch
     p.v, p.v_group, p.v_point = p.m, p.m_group, p.m_point
     p.m, p.m_group, p.m_point = t.v, now.count * vlen, point_stride(now.count * nr)
-    p.u_point, p.depth, p.accumulate, p.fetches = g.weights.point, g.oc, False, 0
+    p.u_point, p.depth, p.accumulate, p.fetch = g.weights.point, g.oc, False, &fetch
     for b in range(g.weights.blocks):
         n = min(nr, g.ic - b * nr)
         p.u, p.vectors = g.weights.packed + b * g.weights.block, <int>ceil_div(n, vlen)
+        find_corners(&g.x, task, &g.dx, g.m, now.first, now.count, b * nr, t.x_at)
+        p.fetches = fetch_tiles(&fetch, t.x_at, now.count, g.dx_pixels, g.m * g.m, n, 0, 1)
         kernels().multiply(&p)
-        spread_tiles(&g.x, task, &g.dx, now.first, now.count, b * nr, n, p.m, p.m_group, p.m_point)
+        spread_tiles(&g.x, task, &g.dx, now.first, now.count, b * nr, n, p.m, p.m_group, p.m_point, t.nowhere)
 
 
 cdef void add_tiles(const grad_t *g, const slice_t *s, const fc_task *task, range_t now, range_t next,
@@ -141,7 +148,7 @@ cdef void add_tiles(const grad_t *g, const slice_t *s, const fc_task *task, rang
     p.m = t.d
     if s.db != NULL and s.c0 == 0:
         add_bias_gradient(g, s, &p, t.d, accumulate_bias)
-    if g.dx.data != NULL:
+    if g.wants_dx:
         input_gradient(g, task, now, p, &t)
 
 
@@ -247,10 +254,13 @@ cdef class WinogradWeightGrad(Op):
 
     cdef set_input_gradient(self, Tensor dx, WinogradWeights weights):
         cdef grad_t *g = &self.c
-        g.dx, g.weights = dx.c, weights.c
+        g.wants_dx, g.dx, g.weights = True, dx.c, weights.c
         if (g.dx.h, g.dx.w, g.dx.c) != (g.x.x.h, g.x.x.w, g.ic) or g.weights.packed == NULL or g.weights.m != g.m \
                 or (g.weights.inner, g.weights.outputs) != (g.oc, g.ic) or g.slices > 1 or g.by_channels:
             raise ValueError("winograd input gradient: dx, weights and tiles do not fit together")
+        pixel_offsets(&g.dx, g.m, g.dx_pixels)
+        for i in range(g.m * g.m):  # what a tile is the first to write begins in its third row and column
+            g.dx_pixels[i] += (2 - g.x.top) * g.dx.row + (2 - g.x.left) * g.dx.c
 
     cdef set_sizes(self):
         cdef grad_t *g = &self.c
@@ -264,7 +274,7 @@ cdef class WinogradWeightGrad(Op):
         g.u_floats = g.oc_slice // nr * g.u_block
         g.v_floats = g.points * point_stride(max(g.ic_slice, nr) * g.tiles)
         g.d_floats = g.points * point_stride(g.oc_slice * g.tiles)
-        self.scratch = 4 * (g.u_floats + g.v_floats + g.d_floats) + 8 * (2 * g.tiles + g.ic_slice)
+        self.scratch = 4 * (g.u_floats + g.v_floats + g.d_floats + nr) + 8 * (2 * g.tiles + g.ic_slice)
         lines = np.arange(0, g.tiles * vlen, vlen, np.int32)
         g.lines = <const int *><Py_ssize_t>lines.ctypes.data
         return lines

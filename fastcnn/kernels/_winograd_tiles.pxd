@@ -22,7 +22,8 @@ cdef extern from "fc_kernels.h":
     ctypedef struct fc_winograd_patch:
         float *x
         Py_ssize_t row, pixel
-        int top, bottom, left, right, above, beside, n
+        float *const *at
+        int above, beside, n
 
     ctypedef void (*fc_tile_transform)(const fc_winograd_tile *t, float *v, Py_ssize_t group,
                                        Py_ssize_t point) noexcept nogil
@@ -129,7 +130,8 @@ cdef void transform_tiles(const tiles_t *s, const fc_task *task, fc_tile_transfo
                           Py_ssize_t count, Py_ssize_t c0, Py_ssize_t c, float *v, Py_ssize_t group,
                           Py_ssize_t point) noexcept nogil
 cdef void spread_tiles(const tiles_t *s, const fc_task *task, const fc_tensor *dx, Py_ssize_t first, Py_ssize_t count,
-                       Py_ssize_t c0, Py_ssize_t c, const float *v, Py_ssize_t group, Py_ssize_t point) noexcept nogil
+                       Py_ssize_t c0, Py_ssize_t c, const float *v, Py_ssize_t group, Py_ssize_t point,
+                       float *nowhere) noexcept nogil
 cdef void find_corners(const tiles_t *s, const fc_task *task, const fc_tensor *t, Py_ssize_t edge, Py_ssize_t first,
                        Py_ssize_t count, Py_ssize_t c0, float **at) noexcept nogil
 cdef void pixel_offsets(const fc_tensor *t, Py_ssize_t edge, Py_ssize_t *offset) noexcept nogil

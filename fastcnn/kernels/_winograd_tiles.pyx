@@ -49,34 +49,34 @@ cdef class Tiles:
         self.images, self.keep = x.images, (x, arg, zeros)
 
 
-cdef void find_pixels(const tiles_t *s, const float *image, Py_ssize_t row, Py_ssize_t col,
-                      const float **at) noexcept nogil:
-    """Where the pixels of a tile from (row, col) on are; those outside the image are zeros."""
+cdef void find_pixels(const tiles_t *s, const fc_tensor *t, float *image, Py_ssize_t row, Py_ssize_t col,
+                      float *outside, float **at) noexcept nogil:
+    """Where the pixels of a tile from (row, col) on are, in an image of t; those that do not exist are `outside`."""
     cdef Py_ssize_t i, j
-    cdef Py_ssize_t first = max(<Py_ssize_t>0, min(-col, s.size)), last = max(first, min(s.x.w - col, s.size))
-    cdef const float *x
+    cdef Py_ssize_t first = max(<Py_ssize_t>0, min(-col, s.size)), last = max(first, min(t.w - col, s.size))
+    cdef float *x
     for i in range(row, row + s.size):
-        if i < 0 or i >= s.x.h:
+        if i < 0 or i >= t.h:
             for j in range(s.size):
-                at[j] = s.zeros
+                at[j] = outside
         else:
-            x = image + i * s.x.row + col * s.x.c
+            x = image + i * t.row + col * t.c
             for j in range(first):
-                at[j] = s.zeros
+                at[j] = outside
             for j in range(first, last):
-                at[j] = x + j * s.x.c
+                at[j] = x + j * t.c
             for j in range(last, s.size):
-                at[j] = s.zeros
+                at[j] = outside
         at += s.size
 
 
-cdef void find_windows(const tiles_t *s, const float *image, const unsigned char *taps, Py_ssize_t row, Py_ssize_t col,
-                       const float **at, const unsigned char **arg) noexcept nogil:
+cdef void find_windows(const tiles_t *s, float *image, const unsigned char *taps, Py_ssize_t row, Py_ssize_t col,
+                       float **at, const unsigned char **arg) noexcept nogil:
     """Where the gradients and taps of a tile's windows are, from window (row, col) on; outside the image are zeros."""
     cdef Py_ssize_t i, j
     for i in range(row, row + s.edge):
         for j in range(col, col + s.edge):
-            at[0], arg[0] = s.zeros, <const unsigned char *>s.zeros
+            at[0], arg[0] = <float *>s.zeros, <const unsigned char *>s.zeros
             if i < s.x.h and j < s.x.w:
                 at[0], arg[0] = image + i * s.x.row + j * s.x.c, taps + (i * s.x.w + j) * s.x.c
             at += 1
@@ -87,12 +87,12 @@ cdef void transform_tiles(const tiles_t *s, const fc_task *task, fc_tile_transfo
                           Py_ssize_t count, Py_ssize_t c0, Py_ssize_t c, float *v, Py_ssize_t group,
                           Py_ssize_t point) noexcept nogil:
     """Channels [c0, c0 + c) of tiles [first, first + count); the first of them goes to v."""
-    cdef const float *pixels[36]
+    cdef float *pixels[36]
     cdef const unsigned char *taps[4]
     cdef fc_winograd_tile t
     cdef place_t place = place_of(s, first)
     cdef Py_ssize_t i, row, col
-    cdef const float *image
+    cdef float *image
     t.row, t.pixel, t.c = s.x.row, s.x.c, c
     for i in range(count):
         image = fc_image(&s.x, task, place.n) + c0
@@ -100,10 +100,10 @@ cdef void transform_tiles(const tiles_t *s, const fc_task *task, fc_tile_transfo
         t.x, t.at, t.arg = image + row * s.x.row + col * s.x.c, NULL, NULL
         if s.arg != NULL:
             find_windows(s, image, s.arg + place.n * s.x.h * s.x.w * s.x.c + c0, row, col, pixels, taps)
-            t.at, t.arg = pixels, taps
+            t.at, t.arg = <const float **>pixels, taps
         elif row < 0 or col < 0 or row + s.size > s.x.h or col + s.size > s.x.w:
-            find_pixels(s, image, row, col, pixels)
-            t.at = pixels
+            find_pixels(s, &s.x, image, row, col, <float *>s.zeros, pixels)
+            t.at = <const float **>pixels
         transform(&t, v, group, point)
         v += table().vlen
         next_place(s, &place)
@@ -120,9 +120,11 @@ cdef void clear_pixels(const fc_tensor *t, float *image, Py_ssize_t rows, Py_ssi
 
 
 cdef void spread_tiles(const tiles_t *s, const fc_task *task, const fc_tensor *dx, Py_ssize_t first, Py_ssize_t count,
-                       Py_ssize_t c0, Py_ssize_t c, const float *v, Py_ssize_t group, Py_ssize_t point) noexcept nogil:
+                       Py_ssize_t c0, Py_ssize_t c, const float *v, Py_ssize_t group, Py_ssize_t point,
+                       float *nowhere) noexcept nogil:
     """Channels [c0, c0 + c) of dx, of x's shape, from tiles [first, first + count) of an image and those before; pixels
-    that no tile reads get zeros with the first tile of an image."""
+    that no tile reads get zeros with the first tile of an image. What is outside the image is written to `nowhere`."""
+    cdef float *pixels[36]
     cdef place_t place = place_of(s, first)
     cdef Py_ssize_t i, row, col
     cdef fc_winograd_patch t
@@ -131,9 +133,10 @@ cdef void spread_tiles(const tiles_t *s, const fc_task *task, const fc_tensor *d
     for i in range(count):
         image = fc_image(dx, task, place.n) + c0
         row, col = place.row * s.m - s.top, place.col * s.m - s.left
-        t.x, t.above, t.beside = image + row * dx.row + col * dx.c, place.row > 0, place.col > 0
-        t.top, t.bottom = <int>max(<Py_ssize_t>0, -row), <int>min(s.size, dx.h - row)
-        t.left, t.right = <int>max(<Py_ssize_t>0, -col), <int>min(s.size, dx.w - col)
+        t.x, t.at, t.above, t.beside = image + row * dx.row + col * dx.c, NULL, place.row > 0, place.col > 0
+        if row < 0 or col < 0 or row + s.size > dx.h or col + s.size > dx.w:
+            find_pixels(s, dx, image, row, col, nowhere, pixels)
+            t.at = pixels
         if not (t.above or t.beside):
             clear_pixels(dx, image, s.down * s.m + 2 - s.top, s.across * s.m + 2 - s.left, c)
         transforms(s.m).spread(v, group, point, &t)

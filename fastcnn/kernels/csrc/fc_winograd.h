@@ -41,13 +41,14 @@ typedef struct fc_winograd_target {
     ptrdiff_t arg_row, arg_pixel;
 } fc_winograd_target;
 
-/* An a x a tile of an input gradient, n <= NR channels: rows [top, bottom) and columns [left, right) of it exist, pixel
- * (0, 0) would be at x. Tiles overlap by two rows and columns and come row by row, so the first two rows are added to
- * what a tile `above` has written, the first two columns to what one `beside` has. */
+/* An a x a tile of an input gradient, n <= NR channels; its pixels are found as those of an fc_winograd_tile. Tiles
+ * overlap by two rows and columns and come row by row: the first two rows are added to what a tile `above` has written,
+ * the first two columns to what one `beside` has. */
 typedef struct fc_winograd_patch {
     float *x;
     ptrdiff_t row, pixel;
-    int top, bottom, left, right, above, beside, n;
+    float *const *at;
+    int above, beside, n;
 } fc_winograd_patch;
 
 /* All channels of a tile to points, and points to a block of a tile's channels. */

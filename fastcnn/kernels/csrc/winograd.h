@@ -338,57 +338,68 @@ DEFINE_BLOCK_TRANSFORM(winograd_pool2, pool_vector2)
 
 /* ---- points of an input gradient to tiles, which overlap by two rows and columns */
 
-/* Row i of a tile. */
-INLINE void add_row(const fc_winograd_patch *t, const vf *w, int i, ptrdiff_t c, int n, const int a)
+/* A tile that adds to others: `above` and `beside` are all ones or all zeros, `either` their union. */
+typedef struct patch_masks { vi above, beside, either; } patch_masks;
+
+/* Row i of an a x a tile; it starts at x. */
+INLINE void add_row(const fc_winograd_patch *t, float *x, const line_steps pixels, const patch_masks *masks,
+                    const vf *w, const int i, ptrdiff_t c, int n, const int a, const int found)
 {
-    if (i < t->top || i >= t->bottom) return;
-    const int add = i < 2 && t->above;
-    float *x = t->x + i * t->row + c;
-    UNROLL for (int j = 0; j < a; j++, x += t->pixel) {
-        if (j < t->left || j >= t->right) continue;
-        if (add || (j < 2 && t->beside)) pool_store(x, pool_load(x, n) + w[j], n);
-        else pool_store(x, w[j], n);
+    UNROLL for (int j = 0; j < a; j++) {
+        float *to = (found == INSIDE ? ALONG(x, pixels, j) : t->at[i * a + j]) + c;
+        vf value = w[j];
+        if (i < 2 || j < 2) {
+            const vi mask = i >= 2 ? masks->beside : j >= 2 ? masks->above : masks->either;
+            value += (vf)(mask & (vi)pool_load(to, n));
+        }
+        pool_store(to, value, n);
     }
 }
 
 #define DEFINE_SPREADING(m, a)                                                                         \
-    INLINE void spread_row##m(const fc_winograd_patch *t, const vf *v, int i, ptrdiff_t c, int n)      \
-    {                                                                                                  \
-        vf w[a];                                                                                       \
-        w[0] = v[0];                                                                                   \
-        spread_line##m(v, w + 1);                                                                      \
-        w[a - 1] = v[a - 1];                                                                           \
-        add_row(t, w, i, c, n, a);                                                                     \
-    }                                                                                                  \
     INLINE void spread_vector##m(const float *v, ptrdiff_t point, const fc_winograd_patch *t,          \
-                                 ptrdiff_t c, int n)                                                   \
+                                 const patch_masks *masks, ptrdiff_t c, int n, const int found)        \
     {                                                                                                  \
         const line_steps lines = steps_of(a * point), points = steps_of(point);                        \
-        vf r[m][a], d[a];                                                                              \
+        const line_steps rows = steps_of(t->row), pixels = steps_of(t->pixel);                         \
+        vf r[m][a], w[a];                                                                              \
         const float *at = v;                                                                           \
         UNROLL for (int j = 0; j < a; j++) {                                                           \
-            vf w[m];                                                                                   \
+            vf d[a], middle[m];                                                                        \
             KEEP_POINTER(at);                                                                          \
             UNROLL for (int i = 0; i < a; i++) d[i] = load(ALONG(at, lines, i));                       \
-            spread_line##m(d, w);                                                                      \
-            UNROLL for (int i = 0; i < m; i++) r[i][j] = w[i];                                         \
+            spread_line##m(d, middle);                                                                 \
+            UNROLL for (int i = 0; i < m; i++) r[i][j] = middle[i];                                    \
             at += point;                                                                               \
         }                                                                                              \
-        UNROLL for (int i = 0; i < m; i++) spread_row##m(t, r[i], i + 1, c, n);                        \
-        UNROLL for (int i = 0; i < a; i += a - 1) { /* the outer rows are rows of points */            \
-            at = v + i * a * point;                                                                    \
+        UNROLL for (int i = 0; i < a; i++) {                                                           \
+            const int outer = i == 0 || i == a - 1; /* a row of points as it is */                     \
+            float *x = ALONG(t->x, rows, i);                                                           \
+            at = ALONG(v, lines, i);                                                                   \
+            KEEP_POINTER(x);                                                                           \
             KEEP_POINTER(at);                                                                          \
-            UNROLL for (int j = 0; j < a; j++) d[j] = load(ALONG(at, points, j));                      \
-            spread_row##m(t, d, i, c, n);                                                              \
+            UNROLL for (int j = 0; j < a; j++) w[j] = outer ? load(ALONG(at, points, j)) : r[i - 1][j];\
+            vf middle[m];                                                                              \
+            spread_line##m(w, middle);                                                                 \
+            UNROLL for (int j = 0; j < m; j++) w[j + 1] = middle[j];                                   \
+            add_row(t, x, pixels, masks, w, i, c, n, a, found);                                        \
         }                                                                                              \
+    }                                                                                                  \
+    INLINE void spread_tile##m(const float *v, ptrdiff_t group, ptrdiff_t point,                       \
+                               const fc_winograd_patch *t, const int found)                            \
+    {                                                                                                  \
+        const vi above = splat_i(-(t->above != 0)), beside = splat_i(-(t->beside != 0));               \
+        const patch_masks masks = {above, beside, above | beside};                                     \
+        ptrdiff_t c = 0;                                                                               \
+        for (; c + VLEN <= t->n; c += VLEN, v += group)                                                \
+            spread_vector##m(v, point, t, &masks, c, VLEN, found);                                     \
+        if (c < t->n) spread_vector##m(v, point, t, &masks, c, (int)(t->n - c), found);                \
     }                                                                                                  \
     static void winograd_spread##m(const float *v, ptrdiff_t group, ptrdiff_t point,                   \
                                    const fc_winograd_patch *t)                                         \
     {                                                                                                  \
-        const fc_winograd_patch tile = *t;                                                             \
-        ptrdiff_t c = 0;                                                                               \
-        for (; c + VLEN <= tile.n; c += VLEN, v += group) spread_vector##m(v, point, &tile, c, VLEN);  \
-        if (c < tile.n) spread_vector##m(v, point, &tile, c, (int)(tile.n - c));                       \
+        if (t->at) spread_tile##m(v, group, point, t, ANYWHERE);                                       \
+        else spread_tile##m(v, group, point, t, INSIDE);                                               \
     }
 DEFINE_SPREADING(4, 6)
 DEFINE_SPREADING(2, 4)
