@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fastcnn.models import Model
 
 # The passes of a layer that read or write its weights, and how often each does its multiply-adds: 'gradients' are both
-# in one pass. Any other work of a layer with weights, such as an activation that is not part of the product, is 'other'.
+# in one pass. Other work of a layer with weights, such as an activation that is not part of the product, is 'other'.
 PRODUCTS = {"forward": 1, "weight gradient": 1, "input gradient": 1, "gradients": 2}
 PASSES = (*PRODUCTS, "backward", "recompute")
 REST = "waiting"

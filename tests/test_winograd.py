@@ -291,7 +291,8 @@ def test_all_gradients_in_one_pass(m, isa, threads, rng, monkeypatch):
 
 @each_m
 def test_input_gradient_bits_do_not_depend_on_cuts(m, isa, threads, rng, monkeypatch):
-    x, w = rng.standard_normal((7, 9, 10, 20)).astype(np.float32), rng.standard_normal((3, 3, 20, 40)).astype(np.float32)
+    x = rng.standard_normal((7, 9, 10, 20)).astype(np.float32)
+    w = rng.standard_normal((3, 3, 20, 40)).astype(np.float32)
     conv = conv_of(x, w)
     dy = rng.standard_normal(conv.y_shape).astype(np.float32)
     want = gradients(conv, m, x, dy, w, 7)[0]

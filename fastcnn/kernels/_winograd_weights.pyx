@@ -28,6 +28,7 @@ cdef void transform_weights(const weights_t *s, Py_ssize_t block, Py_ssize_t fir
     """
     cdef const fc_kernels *k = table()
     cdef Py_ssize_t j = block * k.nr, area = k.vlen * k.nr, stop = first + rows, tap, n
+    cdef const float *src
     cdef int lanes = <int>min(<Py_ssize_t>k.nr, s.outputs - j)
     if not s.transposed:
         transforms(s.m).weights(s.w + first * s.oc + j, s.ic * s.oc, s.oc, rows, lanes, u, point)
@@ -35,7 +36,8 @@ cdef void transform_weights(const weights_t *s, Py_ssize_t block, Py_ssize_t fir
     while first < stop:
         n = min(<Py_ssize_t>k.vlen, stop - first)
         for tap in range(9):
-            k.transpose(s.w + s.taps[8 - tap if s.turned else tap] + j * s.oc + first, s.oc, lanes, n, scratch + tap * area, k.nr)
+            src = s.w + s.taps[8 - tap if s.turned else tap] + j * s.oc + first
+            k.transpose(src, s.oc, lanes, n, scratch + tap * area, k.nr)
         transforms(s.m).weights(scratch, area, k.nr, n, lanes, u, point)
         first += n
         u += n * k.nr
@@ -49,8 +51,8 @@ cdef Py_ssize_t turning_floats(const weights_t *s) noexcept nogil:
 cdef class WinogradWeights:
     """Transformed weights of a pass over tiles of m x m outputs; `w` (3, 3, ic, oc) stays the user's.
 
-    `transposed` exchanges the channels, for an input gradient; `turned` turns the kernel by 180 degrees, for one that is
-    computed as a convolution of dy, not as the adjoint of the forward pass. `packed` is a
+    `transposed` exchanges the channels, for an input gradient; `turned` turns the kernel by 180 degrees, for one that
+    is computed as a convolution of dy, not as the adjoint of the forward pass. `packed` is a
     float32 array of `packed_size` that PackWinograd fills once a step; without it each unit of work transforms what
     it needs, which is the faster way when the transformed weights would fit no cache.
     """
