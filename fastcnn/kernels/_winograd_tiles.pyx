@@ -39,8 +39,8 @@ cdef class Tiles:
         if arg is not None:
             if size != m or arg.dtype != np.uint8 or arg.size != x.images * x.c.h * x.c.w * x.c.c \
                     or not arg.flags.c_contiguous:
-                raise ValueError("Winograd: arg must be contiguous uint8 of the shape of the pooled gradient, and the tiles"
-                                 " those of a gradient")
+                raise ValueError("Winograd: arg must be contiguous uint8 of the pooled gradient's shape, and the tiles "
+                                 "those of a gradient")
             s.arg, s.edge = <const unsigned char *><Py_ssize_t>arg.ctypes.data, m // 2
         s.rows, s.cols = grid
         s.top, s.left = origin
