@@ -29,3 +29,13 @@ class WinogradConv(Op):
         pool_relu: bool = False,
         name: str = "winograd",
     ) -> None: ...
+
+class WinogradAdjoint(Op):
+    def __init__(
+        self,
+        dy: Tiles,
+        weights: WinogradWeights,
+        dx: Tiles,
+        by_blocks: bool = False,
+        name: str = "winograd adjoint",
+    ) -> None: ...

@@ -1,6 +1,7 @@
 """Winograd's convolution of 3 x 3 kernels at stride 1, forward or, with turned weights, the input gradient.
 
     WinogradConv        y = clamp(conv(x, w) + b), or that max-pooled
+    WinogradAdjoint     dx by the steps of the convolution run backwards
 
 Blocks of tiles are transformed and then, one block of output channels after another, multiplied with the weights
 and transformed back. Meanwhile memory brings what comes next: the inputs of the next tiles, weights, and the lines
@@ -14,9 +15,9 @@ from libc.math cimport INFINITY
 from fastcnn.kernels._cpu cimport table
 from fastcnn.kernels._op cimport Op, Tensor, fc_run, fc_task, fc_tensor
 from fastcnn.kernels._winograd_tiles cimport (
-    Tiles, ceil_div, fc_block_transform, fc_winograd_fetch, fc_winograd_product, fc_winograd_target, fetch_tiles,
-    find_corners, kernels, next_place, pixel_offsets, place_of, place_t, point_stride, tiles_t, transform_tiles,
-    transforms)
+    Tiles, ceil_div, fc_block_transform, fc_tile_transform, fc_winograd_fetch, fc_winograd_product, fc_winograd_target, fetch_tiles,
+    find_corners, kernels, new_pixel_offsets, next_place, pixel_offsets, place_of, place_t, point_stride,
+    spread_tiles, tiles_t, transform_tiles, transforms)
 from fastcnn.kernels._winograd_weights cimport (
     WinogradWeights, fetch_weights, transform_weights, turning_floats, weights_t)
 from fastcnn.kernels._winograd_tiles import tiles_per_block
@@ -32,6 +33,8 @@ FEW_UNITS = 8
 
 cdef struct conv_t:
     tiles_t tiles
+    int adjoint                # tiles are those of dy, and y is dx, cut into overlapping tiles `spread`
+    tiles_t spread
     weights_t weights
     fc_tensor y
     const float *bias
@@ -62,6 +65,7 @@ cdef struct memory_t:
     float **x_at                # corners of the next tiles' inputs,
     float **y_at                # of the outputs,
     const float **w_at          # rows of the next weights
+    float *nowhere              # a pixel's block of channels that nobody reads
 
 
 cdef memory_t memory_of(const conv_t *g, const fc_task *task) noexcept nogil:
@@ -70,7 +74,8 @@ cdef memory_t memory_of(const conv_t *g, const fc_task *task) noexcept nogil:
     t.turned = t.u + g.u_floats
     t.v = t.turned + g.turning_floats
     t.m = t.v + g.v_floats
-    t.x_at = <float **>(t.m + g.kept * g.m_floats)
+    t.nowhere = t.m + g.kept * g.m_floats
+    t.x_at = <float **>(t.nowhere + table().nr)
     t.y_at = t.x_at + g.block
     t.w_at = <const float **>(t.y_at + g.block)
     return t
@@ -115,7 +120,7 @@ cdef void write_tiles(const conv_t *g, const fc_task *task, const portion_t *t, 
 cdef int fetch_ahead(const conv_t *g, const fc_task *task, const portion_t *now, const portion_t *next, Py_ssize_t b,
                      Py_ssize_t begin, Py_ssize_t end, const memory_t *t, fc_winograd_fetch *f) noexcept nogil:
     """What memory is to bring while block b of [begin, end) is multiplied; the number of fetches."""
-    cdef Py_ssize_t nr = table().nr, j = b * nr, edge = g.edge, m = g.tiles.m
+    cdef Py_ssize_t nr = table().nr, j = b * nr, edge = g.edge, m = g.tiles.edge
     cdef int n = 0
     if now.c0 + now.c == g.weights.inner:
         n += fetch_tiles(f, t.y_at, now.count, g.y_pixels, edge * edge, min(nr, g.weights.outputs - j), 0, 1)
@@ -134,12 +139,12 @@ cdef void conv_portion(const conv_t *g, const fc_task *task, const portion_t *no
     cdef memory_t t = memory_of(g, task)
     cdef fc_winograd_fetch fetch[3]
     cdef fc_winograd_product p
+    cdef fc_tile_transform transform = transforms(g.tiles.m).gradient if g.adjoint else transforms(g.tiles.m).input
     p.v, p.v_group, p.v_point = t.v, now.count * vlen, point_stride(ceil_div(now.c, vlen) * now.count * vlen)
     p.m_group, p.m_point, p.u_point = now.count * vlen, point_stride(now.count * nr), g.weights.point
     p.points, p.tiles, p.depth, p.accumulate, p.fetch = g.weights.points, now.count, now.c, now.c0 > 0, fetch
-    transform_tiles(&g.tiles, task, transforms(g.tiles.m).input, now.first, now.count, now.c0, now.c, t.v, p.v_group,
-                    p.v_point)
-    find_corners(&g.tiles, task, &g.tiles.x, g.tiles.m, next.first, next.count, next.c0, t.x_at)
+    transform_tiles(&g.tiles, task, transform, now.first, now.count, now.c0, now.c, t.v, p.v_group, p.v_point)
+    find_corners(&g.tiles, task, &g.tiles.x, g.tiles.edge, next.first, next.count, next.c0, t.x_at)
     for b in range(begin, end):
         n = min(nr, g.weights.outputs - b * nr)
         p.vectors, p.m, p.u = <int>ceil_div(n, vlen), t.m + (b - begin) % g.kept * g.m_floats, t.u
@@ -151,7 +156,11 @@ cdef void conv_portion(const conv_t *g, const fc_task *task, const portion_t *no
             transform_weights(&g.weights, b, now.c0, now.c, t.u, p.u_point, t.turned)
         p.fetches = fetch_ahead(g, task, now, next, b, begin, end, &t, fetch)
         kernels().multiply(&p)
-        if now.c0 + now.c == g.weights.inner:
+        if now.c0 + now.c < g.weights.inner:
+            continue
+        if g.adjoint:
+            spread_tiles(&g.spread, task, now.first, now.count, b * nr, n, p.m, p.m_group, p.m_point, t.nowhere)
+        else:
             write_tiles(g, task, now, b * nr, <int>n, t.y_at, &p)
 
 
@@ -166,6 +175,12 @@ cdef void conv_tiles(const conv_t *g, const fc_task *task, Py_ssize_t first, Py_
         now = next
 
 
+cdef inline Py_ssize_t first_tile(const conv_t *g, Py_ssize_t unit) noexcept nogil:
+    """Of a unit of work; overlapping tiles of an image are not shared out."""
+    cdef Py_ssize_t tile = g.count * unit // g.units
+    return tile - tile % (g.tiles.down * g.tiles.across) if g.adjoint else tile
+
+
 cdef void run_conv(const void *args, const fc_task *task) noexcept nogil:
     cdef const conv_t *g = <const conv_t *>args
     cdef Py_ssize_t per_image = g.tiles.down * g.tiles.across, blocks = g.weights.blocks, item, unit, share
@@ -174,7 +189,7 @@ cdef void run_conv(const void *args, const fc_task *task) noexcept nogil:
         return
     for item in range(task.begin, task.end):
         unit, share = item // g.shares, item % g.shares
-        conv_tiles(g, task, g.count * unit // g.units, g.count * (unit + 1) // g.units, blocks * share // g.shares,
+        conv_tiles(g, task, first_tile(g, unit), first_tile(g, unit + 1), blocks * share // g.shares,
                    blocks * (share + 1) // g.shares)
 
 
@@ -187,6 +202,40 @@ def units_of_work(tiles, block, channels):
     units = max(units, -(-4 * tiles // (5 * block)))
     shares = max(1, min(channels // SHARE_CHANNELS, FEW_UNITS // units))
     return units, 1 << (shares.bit_length() - 1)
+
+
+cdef Py_ssize_t set_blocks(conv_t *g, Py_ssize_t images, bint by_blocks):
+    """How work is cut; the number of items."""
+    cdef Py_ssize_t vlen = table().vlen, nr = table().nr, inner = g.weights.inner
+    packed = g.weights.packed != NULL
+    g.count = images * g.tiles.down * g.tiles.across
+    g.slab = inner if packed else min(inner, <Py_ssize_t>SLAB)
+    g.slabs = ceil_div(inner, g.slab) if inner else 1
+    if packed:
+        g.block = tiles_per_block(g.weights.points, ceil_div(inner, vlen) * vlen + nr, BLOCK_BYTES)
+    else:
+        g.block = tiles_per_block(g.weights.points, g.slab + min(g.weights.outputs, <Py_ssize_t>SHARE_CHANNELS),
+                                  UNPACKED_BLOCK_BYTES)
+    g.units = g.shares = 0
+    if not by_blocks:
+        return images
+    if packed:  # small, so that even a few tiles are worth a thread
+        g.block = min(g.block, max(8, g.count // 4))
+    g.units, g.shares = units_of_work(g.count, g.block, g.weights.outputs)
+    g.block = max(g.block, ceil_div(g.count, g.units))
+    return g.units * g.shares
+
+
+cdef Py_ssize_t set_scratch(conv_t *g):
+    """Sizes of the scratch memory; bytes of all of it."""
+    cdef Py_ssize_t vlen = table().vlen, nr = table().nr, points = g.weights.points
+    if g.weights.packed == NULL:
+        g.u_floats, g.turning_floats = points * point_stride(g.slab * nr), turning_floats(&g.weights)
+    g.v_floats = points * point_stride(ceil_div(g.slab, vlen) * g.block * vlen)
+    g.m_floats = points * point_stride(g.block * nr)
+    g.kept = ceil_div(g.weights.blocks, max(1, g.shares)) if g.slabs > 1 else 1
+    floats = g.u_floats + g.turning_floats + g.v_floats + g.kept * g.m_floats + nr
+    return 4 * floats + 8 * (2 * g.block + max(<Py_ssize_t>SLAB, nr))
 
 
 cdef class WinogradConv(Op):
@@ -223,38 +272,30 @@ cdef class WinogradConv(Op):
         g.edge = g.tiles.m // 2 if g.pooled else g.tiles.m
         pixel_offsets(&g.tiles.x, g.tiles.m, g.x_pixels)
         pixel_offsets(&g.y, g.edge, g.y_pixels)
-        self.set_blocks(tiles.images, by_blocks)
-        self.set_scratch()
+        self.items, self.scratch = set_blocks(g, tiles.images, by_blocks), set_scratch(g)
         self.run, self.args = <fc_run>run_conv, g
         self.name, self.keep = name, (tiles, weights, y, bias, arg)
 
-    cdef set_blocks(self, Py_ssize_t images, bint by_blocks):
-        cdef conv_t *g = &self.c
-        cdef Py_ssize_t vlen = table().vlen, nr = table().nr, inner = g.weights.inner
-        packed = g.weights.packed != NULL
-        g.count = images * g.tiles.down * g.tiles.across
-        g.slab = inner if packed else min(inner, <Py_ssize_t>SLAB)
-        g.slabs = ceil_div(inner, g.slab) if inner else 1
-        if packed:
-            g.block = tiles_per_block(g.weights.points, ceil_div(inner, vlen) * vlen + nr, BLOCK_BYTES)
-        else:
-            g.block = tiles_per_block(g.weights.points, g.slab + min(g.weights.outputs, <Py_ssize_t>SHARE_CHANNELS),
-                                      UNPACKED_BLOCK_BYTES)
-        g.units = g.shares = 0
-        if by_blocks:
-            if packed:  # small, so that even a few tiles are worth a thread
-                g.block = min(g.block, max(8, g.count // 4))
-            g.units, g.shares = units_of_work(g.count, g.block, g.weights.outputs)
-            g.block = max(g.block, ceil_div(g.count, g.units))
-        self.items = g.units * g.shares if by_blocks else images
 
-    cdef set_scratch(self):
+cdef class WinogradAdjoint(Op):
+    """dx = B (D U')_p B', tile by tile, D = A dy A': for few tiles of dy, where those of dx would be more.
+
+    `dy` are tiles of m x m pixels, `dx` the tiles of m + 2 that a convolution's forward pass would read; `weights` are
+    transposed. Items are images or, with `by_blocks`, blocks of them and shares of the channels of dx.
+    """
+
+    cdef conv_t c
+
+    def __init__(self, Tiles dy, WinogradWeights weights, Tiles dx, bint by_blocks=False, name="winograd adjoint"):
         cdef conv_t *g = &self.c
-        cdef Py_ssize_t vlen = table().vlen, nr = table().nr, points = g.weights.points
-        if g.weights.packed == NULL:
-            g.u_floats, g.turning_floats = points * point_stride(g.slab * nr), turning_floats(&g.weights)
-        g.v_floats = points * point_stride(ceil_div(g.slab, vlen) * g.block * vlen)
-        g.m_floats = points * point_stride(g.block * nr)
-        g.kept = ceil_div(g.weights.blocks, max(1, g.shares)) if g.slabs > 1 else 1
-        floats = g.u_floats + g.turning_floats + g.v_floats + g.kept * g.m_floats
-        self.scratch = 4 * floats + 8 * (2 * g.block + max(<Py_ssize_t>SLAB, nr))
+        g.adjoint, g.tiles, g.spread, g.weights, g.y = True, dy.c, dx.c, weights.c, dx.c.x
+        if g.tiles.x.c != g.weights.inner or g.y.c != g.weights.outputs or g.tiles.m != g.weights.m \
+                or (g.tiles.size, g.spread.size) != (g.tiles.m, g.tiles.m + 2) or dy.images != dx.images \
+                or (g.spread.m, g.spread.down, g.spread.across) != (g.tiles.m, g.tiles.down, g.tiles.across):
+            raise ValueError(f"{name}: tiles and weights do not fit together")
+        g.edge = g.tiles.m
+        pixel_offsets(&g.tiles.x, g.tiles.edge, g.x_pixels)
+        new_pixel_offsets(&g.spread, g.y_pixels)
+        self.items, self.scratch = set_blocks(g, dy.images, by_blocks), set_scratch(g)
+        self.run, self.args = <fc_run>run_conv, g
+        self.name, self.keep = name, (dy, weights, dx)

@@ -1,7 +1,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn.kernels._op import Op, Tensor
+from fastcnn.kernels._op import Op
 from fastcnn.kernels._winograd_tiles import Tiles
 from fastcnn.kernels._winograd_weights import WinogradWeights
 
@@ -21,7 +21,7 @@ class WinogradWeightGrad(Op):
         dw: NDArray[np.float32],
         db: NDArray[np.float32] | None = None,
         by_channels: bool = False,
-        dx: Tensor | None = None,
+        dx: Tiles | None = None,
         weights: WinogradWeights | None = None,
         name: str = "winograd weight gradient",
     ) -> None: ...

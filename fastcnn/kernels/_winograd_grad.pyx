@@ -9,10 +9,10 @@ One pass over the gradient's transformed tiles then serves both, while they are 
 import numpy as np
 
 from fastcnn.kernels._cpu cimport fc_kernels, table
-from fastcnn.kernels._op cimport Op, Tensor, fc_run, fc_task, fc_tensor
+from fastcnn.kernels._op cimport Op, fc_run, fc_task
 from fastcnn.kernels._winograd_tiles cimport (
-    Tiles, ceil_div, fc_winograd_fetch, fc_winograd_product, fetch_tiles, find_corners, kernels, pixel_offsets,
-    point_stride, spread_tiles, tiles_t, transform_tiles, transforms)
+    Tiles, ceil_div, fc_winograd_fetch, fc_winograd_product, fetch_tiles, find_corners, kernels, new_pixel_offsets,
+    pixel_offsets, point_stride, spread_tiles, tiles_t, transform_tiles, transforms)
 from fastcnn.kernels._winograd_weights cimport WinogradWeights, weights_t
 from fastcnn.kernels._winograd_tiles import tiles_per_block
 
@@ -34,7 +34,7 @@ cdef struct grad_t:
     float *dw                              # [parts][3][3][ic][oc]
     float *db                              # [parts][oc] or NULL
     int wants_dx
-    fc_tensor dx
+    tiles_t dx
     weights_t weights
     const int *lines                       # [tiles] offsets of the vectors of one point
     int by_channels                        # items are slices, each over all images; else images
@@ -116,10 +116,10 @@ cdef void input_gradient(const grad_t *g, const fc_task *task, range_t now, fc_w
     for b in range(g.weights.blocks):
         n = min(nr, g.ic - b * nr)
         p.u, p.vectors = g.weights.packed + b * g.weights.block, <int>ceil_div(n, vlen)
-        find_corners(&g.x, task, &g.dx, g.m, now.first, now.count, b * nr, t.x_at)
+        find_corners(&g.dx, task, &g.dx.x, g.m, now.first, now.count, b * nr, t.x_at)
         p.fetches = fetch_tiles(&fetch, t.x_at, now.count, g.dx_pixels, g.m * g.m, n, 0, 1)
         kernels().multiply(&p)
-        spread_tiles(&g.x, task, &g.dx, now.first, now.count, b * nr, n, p.m, p.m_group, p.m_point, t.nowhere)
+        spread_tiles(&g.dx, task, now.first, now.count, b * nr, n, p.m, p.m_group, p.m_point, t.nowhere)
 
 
 cdef void add_tiles(const grad_t *g, const slice_t *s, const fc_task *task, range_t now, range_t next,
@@ -220,12 +220,13 @@ cdef class WinogradWeightGrad(Op):
     3, 3, ic, oc) and `db` (parts, oc) or None. With `by_channels` items are slices of channels, each over all images,
     and there is one part: for weights too large to copy.
 
-    With `dx`, and packed adjoint `weights`, the gradient of x is written too; the sums must then fit one slice.
+    With tiles `dx` like those of x, and packed adjoint `weights`, the gradient of x is written too; the sums must then
+    fit one slice.
     """
 
     cdef grad_t c
 
-    def __init__(self, Tiles x, Tiles dy, dw, db=None, bint by_channels=False, Tensor dx=None,
+    def __init__(self, Tiles x, Tiles dy, dw, db=None, bint by_channels=False, Tiles dx=None,
                  WinogradWeights weights=None, name="winograd weight gradient"):
         cdef grad_t *g = &self.c
         parts, kh, kw, ic, oc = dw.shape
@@ -252,15 +253,15 @@ cdef class WinogradWeightGrad(Op):
         self.run, self.args = <fc_run>run_grad, g
         self.name, self.keep = name, (x, dy, dw, db, dx, weights, lines)
 
-    cdef set_input_gradient(self, Tensor dx, WinogradWeights weights):
+    cdef set_input_gradient(self, Tiles dx, WinogradWeights weights):
         cdef grad_t *g = &self.c
         g.wants_dx, g.dx, g.weights = True, dx.c, weights.c
-        if (g.dx.h, g.dx.w, g.dx.c) != (g.x.x.h, g.x.x.w, g.ic) or g.weights.packed == NULL or g.weights.m != g.m \
-                or (g.weights.inner, g.weights.outputs) != (g.oc, g.ic) or g.slices > 1 or g.by_channels:
+        if (g.dx.x.h, g.dx.x.w, g.dx.x.c) != (g.x.x.h, g.x.x.w, g.ic) or g.dx.size != g.x.size \
+                or (g.dx.m, g.dx.down, g.dx.across) != (g.x.m, g.x.down, g.x.across) or g.weights.packed == NULL \
+                or (g.weights.m, g.weights.inner, g.weights.outputs) != (g.m, g.oc, g.ic) or g.slices > 1 \
+                or g.by_channels:
             raise ValueError("winograd input gradient: dx, weights and tiles do not fit together")
-        pixel_offsets(&g.dx, g.m, g.dx_pixels)
-        for i in range(g.m * g.m):  # what a tile is the first to write begins in its third row and column
-            g.dx_pixels[i] += (2 - g.x.top) * g.dx.row + (2 - g.x.left) * g.dx.c
+        new_pixel_offsets(&g.dx, g.dx_pixels)
 
     cdef set_sizes(self):
         cdef grad_t *g = &self.c

@@ -129,11 +129,11 @@ cdef class Tiles:
 cdef void transform_tiles(const tiles_t *s, const fc_task *task, fc_tile_transform transform, Py_ssize_t first,
                           Py_ssize_t count, Py_ssize_t c0, Py_ssize_t c, float *v, Py_ssize_t group,
                           Py_ssize_t point) noexcept nogil
-cdef void spread_tiles(const tiles_t *s, const fc_task *task, const fc_tensor *dx, Py_ssize_t first, Py_ssize_t count,
-                       Py_ssize_t c0, Py_ssize_t c, const float *v, Py_ssize_t group, Py_ssize_t point,
-                       float *nowhere) noexcept nogil
+cdef void spread_tiles(const tiles_t *s, const fc_task *task, Py_ssize_t first, Py_ssize_t count, Py_ssize_t c0,
+                       Py_ssize_t c, const float *v, Py_ssize_t group, Py_ssize_t point, float *nowhere) noexcept nogil
 cdef void find_corners(const tiles_t *s, const fc_task *task, const fc_tensor *t, Py_ssize_t edge, Py_ssize_t first,
                        Py_ssize_t count, Py_ssize_t c0, float **at) noexcept nogil
 cdef void pixel_offsets(const fc_tensor *t, Py_ssize_t edge, Py_ssize_t *offset) noexcept nogil
+cdef void new_pixel_offsets(const tiles_t *s, Py_ssize_t *offset) noexcept nogil
 cdef int fetch_tiles(fc_winograd_fetch *f, float **at, Py_ssize_t count, const Py_ssize_t *offset, Py_ssize_t offsets,
                      Py_ssize_t c, Py_ssize_t share, Py_ssize_t shares) noexcept nogil

@@ -120,11 +120,11 @@ cdef void clear_pixels(const fc_tensor *t, float *image, Py_ssize_t rows, Py_ssi
             memset(image + i * t.row + j * t.c, 0, c * sizeof(float))
 
 
-cdef void spread_tiles(const tiles_t *s, const fc_task *task, const fc_tensor *dx, Py_ssize_t first, Py_ssize_t count,
-                       Py_ssize_t c0, Py_ssize_t c, const float *v, Py_ssize_t group, Py_ssize_t point,
-                       float *nowhere) noexcept nogil:
-    """Channels [c0, c0 + c) of dx, of x's shape, from tiles [first, first + count) of an image and those before; pixels
-    that no tile reads get zeros with the first tile of an image. What is outside the image is written to `nowhere`."""
+cdef void spread_tiles(const tiles_t *s, const fc_task *task, Py_ssize_t first, Py_ssize_t count, Py_ssize_t c0,
+                       Py_ssize_t c, const float *v, Py_ssize_t group, Py_ssize_t point, float *nowhere) noexcept nogil:
+    """Adds tiles [first, first + count) to channels [c0, c0 + c) of s.x, which overwrite what was there before the
+    first tile of an image. Pixels of no tile become zeros; what lies outside of the image is written to `nowhere`."""
+    cdef const fc_tensor *dx = &s.x
     cdef float *pixels[36]
     cdef place_t place = place_of(s, first)
     cdef Py_ssize_t i, row, col
@@ -162,6 +162,14 @@ cdef void pixel_offsets(const fc_tensor *t, Py_ssize_t edge, Py_ssize_t *offset)
     cdef Py_ssize_t i
     for i in range(edge * edge):
         offset[i] = i // edge * t.row + i % edge * t.c
+
+
+cdef void new_pixel_offsets(const tiles_t *s, Py_ssize_t *offset) noexcept nogil:
+    """Of the pixels that a tile of overlapping ones is the first to write: all but its first two rows and columns."""
+    cdef Py_ssize_t i
+    pixel_offsets(&s.x, s.m, offset)
+    for i in range(s.m * s.m):
+        offset[i] += (2 - s.top) * s.x.row + (2 - s.left) * s.x.c
 
 
 cdef int fetch_tiles(fc_winograd_fetch *f, float **at, Py_ssize_t count, const Py_ssize_t *offset, Py_ssize_t offsets,

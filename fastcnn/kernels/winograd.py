@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastcnn.geometry import Conv
-from fastcnn.kernels._winograd_conv import WinogradConv
+from fastcnn.kernels._winograd_conv import WinogradAdjoint, WinogradConv
 from fastcnn.kernels._winograd_grad import WinogradWeightGrad, gradient_slices
 from fastcnn.kernels._winograd_tiles import Tiles
 from fastcnn.kernels._winograd_weights import WinogradWeights
@@ -49,13 +49,30 @@ def adjoint_weights(m: int, w, packed=None) -> WinogradWeights:
     return WinogradWeights(w, m, transposed=True, packed=packed)
 
 
-def weight_grad(conv: Conv, m: int, x, dy, dw, db=None, arg=None, **options) -> WinogradWeightGrad:
+def adjoint(conv: Conv, m: int, dy, weights: WinogradWeights, dx, arg=None, **options) -> WinogradAdjoint:
+    """dx from adjoint weights; with `arg`, from the gradient after a max-pooling, as `weight_grad`."""
+    tiles = _gradients(conv, m, dy, arg)
+    return WinogradAdjoint(tiles, weights, _inputs(conv, m, dx, _grid(conv, dy, arg)), **options)
+
+
+def weight_grad(conv: Conv, m: int, x, dy, dw, db=None, arg=None, dx=None, **options) -> WinogradWeightGrad:
     """dw and db and, with `dx` and adjoint `weights`, dx.
 
     With `arg`, dy is the gradient after a max-pooling over 2 x 2 windows, whose maxima's taps are in `arg`.
     """
-    grid = (conv.window.oh, conv.window.ow) if arg is None else (2 * dy.shape[1], 2 * dy.shape[2])
-    return WinogradWeightGrad(_inputs(conv, m, x, grid), Tiles(dy, grid, m, m, arg=arg), dw, db, **options)
+    grid = _grid(conv, dy, arg)
+    if dx is not None:
+        options["dx"] = _inputs(conv, m, dx, grid)
+    return WinogradWeightGrad(_inputs(conv, m, x, grid), _gradients(conv, m, dy, arg), dw, db, **options)
+
+
+def _grid(conv: Conv, dy, arg):
+    """The outputs that have a gradient: of pooled ones, those in a window."""
+    return (conv.window.oh, conv.window.ow) if arg is None else (2 * dy.shape[1], 2 * dy.shape[2])
+
+
+def _gradients(conv: Conv, m: int, dy, arg) -> Tiles:
+    return Tiles(dy, _grid(conv, dy, arg), m, m, arg=arg)
 
 
 def sums_fit(conv: Conv, m: int) -> bool:

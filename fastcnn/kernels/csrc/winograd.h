@@ -206,7 +206,7 @@ INLINE void input_vector4(const fc_winograd_tile *t, ptrdiff_t c, int n, float *
 /* s x s pixels to a x a points in one go: columns, then rows, each by `line`. */
 #define DEFINE_SPREAD(name, s, a, line)                                                                \
     INLINE void name(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, ptrdiff_t point,         \
-                     const int found)                                                                 \
+                     const int found)                                                                  \
     {                                                                                                  \
         const line_steps rows = steps_of(t->row), points = steps_of(point);                            \
         vf r[a][s];                                                                                    \
@@ -214,7 +214,7 @@ INLINE void input_vector4(const fc_winograd_tile *t, ptrdiff_t c, int n, float *
         UNROLL for (int j = 0; j < s; j++) {                                                           \
             vf d[s], w[a];                                                                             \
             KEEP_POINTER(x);                                                                           \
-            load_column(t, x, rows, c, n, j, s, found, d);                                            \
+            load_column(t, x, rows, c, n, j, s, found, d);                                             \
             line(d, w);                                                                                \
             UNROLL for (int i = 0; i < a; i++) r[i][j] = w[i];                                         \
             x += t->pixel;                                                                             \
@@ -232,13 +232,13 @@ DEFINE_SPREAD(gradient_vector4, 4, 6, gradient_line4)
 DEFINE_SPREAD(gradient_vector2, 2, 4, gradient_line2)
 
 /* All channels of a tile; `pooled`: it may lie behind a max-pooling. */
-#define DEFINE_TILE_TRANSFORM(name, vector, pooled)                                                            \
+#define DEFINE_TILE_TRANSFORM(name, vector, pooled)                                                    \
     INLINE void name##_tile(const fc_winograd_tile *t, float *v, ptrdiff_t group, ptrdiff_t point,     \
-                            const int found)                                                          \
+                            const int found)                                                           \
     {                                                                                                  \
         ptrdiff_t c = 0;                                                                               \
-        for (; c + VLEN <= t->c; c += VLEN, v += group) vector(t, c, VLEN, v, point, found);          \
-        if (c < t->c) vector(t, c, (int)(t->c - c), v, point, found);                                 \
+        for (; c + VLEN <= t->c; c += VLEN, v += group) vector(t, c, VLEN, v, point, found);           \
+        if (c < t->c) vector(t, c, (int)(t->c - c), v, point, found);                                  \
     }                                                                                                  \
     static void name(const fc_winograd_tile *t, float *v, ptrdiff_t group, ptrdiff_t point)            \
     {                                                                                                  \
@@ -281,7 +281,7 @@ DEFINE_TILE_TRANSFORM(winograd_gradient2, gradient_vector2, 1)
             output_line##m(r[i], w);                                                                   \
             float *pixel = y;                                                                          \
             UNROLL for (int j = 0; j < m; j++) {                                                       \
-                if (j < t->cols) pool_store(pixel, clamp(w[j] + bias, lo, hi), n);                    \
+                if (j < t->cols) pool_store(pixel, clamp(w[j] + bias, lo, hi), n);                     \
                 pixel += t->pixel;                                                                     \
             }                                                                                          \
             y += t->row;                                                                               \
@@ -300,7 +300,7 @@ DEFINE_TILE_TRANSFORM(winograd_gradient2, gradient_vector2, 1)
             UNROLL for (int j = 0; j < m / 2; j++) {                                                   \
                 const vf window[4] = {top[2 * j] + bias, top[2 * j + 1] + bias,                        \
                                       bottom[2 * j] + bias, bottom[2 * j + 1] + bias};                 \
-                if (j < t->cols) pool_four(window, t, i, j, c, n);                                   \
+                if (j < t->cols) pool_four(window, t, i, j, c, n);                                     \
             }                                                                                          \
         }                                                                                              \
     }
@@ -412,7 +412,7 @@ DEFINE_SPREADING(2, 4)
         vf r[a][3];                                                                                    \
         UNROLL for (int j = 0; j < 3; j++) {                                                           \
             vf g[3], v[a];                                                                             \
-            UNROLL for (int i = 0; i < 3; i++) g[i] = pool_load(w + (3 * i + j) * tap, n);            \
+            UNROLL for (int i = 0; i < 3; i++) g[i] = pool_load(w + (3 * i + j) * tap, n);             \
             weight_line##m(g, v);                                                                      \
             UNROLL for (int i = 0; i < a; i++) r[i][j] = v[i];                                         \
         }                                                                                              \
@@ -453,8 +453,8 @@ DEFINE_SPREADING(2, 4)
             vf g[3];                                                                                   \
             inverse_line##m(r[i], g);                                                                  \
             UNROLL for (int j = 0; j < 3; j++, dw += tap) {                                            \
-                if (accumulate) g[j] += pool_load(dw, n);                                             \
-                pool_store(dw, g[j], n);                                                              \
+                if (accumulate) g[j] += pool_load(dw, n);                                              \
+                pool_store(dw, g[j], n);                                                               \
             }                                                                                          \
         }                                                                                              \
     }                                                                                                  \
