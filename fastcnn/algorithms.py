@@ -155,6 +155,14 @@ def adds_overlaps(conv: Conv, which: str, algorithm: str = "auto") -> bool:
     return usual >= INPUT_GRAD_GAIN * (products + pixels * OVERLAP_SUM)
 
 
+def sums_pooled(conv: Conv, algorithm: str = "auto", pool: Pair | None = None) -> bool:
+    """Whether the weight gradient of a convolution that is max-pooled, and whose input needs no gradient, is summed from
+    the gradient of the pooled result. Else that is unpooled first."""
+    if winograd_tile(conv, WEIGHT_GRAD, algorithm) or not _is_plain(conv, algorithm) or pool != (2, 2):
+        return False
+    return _cpu.tile_sizes()[0] >= 8 and passes.weight_bytes(conv) <= passes.LARGE_WEIGHTS
+
+
 def _is_plain(conv: Conv, algorithm: str) -> bool:
     """Whether a convolution is one that the passes for few channels compute."""
     w = conv.window

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from fastcnn.geometry import Conv, Conv3D
 from fastcnn.kernels._gather import Gather, Weights
 from fastcnn.kernels._panels import Panel
+from fastcnn.kernels._pooled_grad import PooledWeightGrad
 from fastcnn.kernels._weight_grad import GRAD_PIXELS, WeightGrad
 
 # Weights that push a chunk of images out of a core's L2: their layers are stages of their own, and their gradients
@@ -80,6 +81,14 @@ def weight_grad(conv: Conv, x, dy, dw, db, algorithm, by_channels=False, slice_c
     copied = width < conv.ic // conv.groups and conv.window.kw > 1
     panel = _panel(conv, x, width, algorithm, max_pixels=GRAD_PIXELS, copied=copied)
     return WeightGrad(panel, dy, dw, db, conv.groups, by_channels=by_channels, **options)
+
+
+def pooled_weight_grad(conv: Conv, x, dy, arg, dw, db=None) -> PooledWeightGrad:
+    """dw and db from x, the gradient dy of the result max-pooled over 2 x 2 windows, and the taps `arg` of its maxima;
+    at stride 1. Pixels that no window covers have no gradient."""
+    grid = 2 * dy.shape[1], 2 * dy.shape[2]
+    panel = _panel(conv, x, conv.ic, "direct", grid, unit=2)
+    return PooledWeightGrad(panel, dy, arg, dw, db)
 
 
 class Phase(NamedTuple):

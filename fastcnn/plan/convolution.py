@@ -14,6 +14,7 @@ from fastcnn.algorithms import (
     adds_overlaps,
     computes_planes,
     sums_by_channels,
+    sums_pooled,
     winograd_gradients,
     winograd_tile,
 )
@@ -80,7 +81,7 @@ class Conv(Clamped):
         if m:
             self.winograd_forward(b, conv, m)
             return
-        if computes_planes(conv, self.algorithm, (self.pool.kh, self.pool.kw) if self.pool else None):
+        if computes_planes(conv, self.algorithm, self.pool and self.pool.kernel):
             self.plane_forward(b, conv)
             return
         x, y = b.buffer(self.x), b.buffer(self.y)
@@ -136,6 +137,9 @@ class Conv(Clamped):
         if m and trains and passes_on:
             self.winograd_gradients(b, conv, m)
             return
+        if trains and not passes_on and sums_pooled(conv, self.algorithm, self.pool and self.pool.kernel):
+            self.pooled_weight_grad(b, conv)
+            return
         dz = self.unpool_and_mask(b, conv)
         if trains:
             self.weight_grad(b, conv, dz)
@@ -172,6 +176,18 @@ class Conv(Clamped):
                 or winograd_tile(conv, INPUT_GRAD, self.algorithm) or adds_overlaps(conv, INPUT_GRAD, self.algorithm):
             return NO_HALO
         return input_grad_halo(conv)
+
+    def pooled_weight_grad(self, b, conv):
+        """From the gradient of the pooled result: nothing else would read the unpooled one."""
+        x, dy, arg = b.saved(self.x), b.grad(self.y), self.pool_args(b)
+        parts = b.partial_gradients(self.kernel, self.bias)
+
+        def make():
+            dw, db = parts()
+            return [passes.pooled_weight_grad(conv, x.tensor, dy.tensor, arg.array,
+                                              dw.reshape(len(dw), *self.kernel_shape), db)]
+
+        self.step(b, "weight gradient", make, [x, dy, arg], [], partial=parts)
 
     def weight_grad(self, b, conv, dz):
         driver, by_channels = self.weight_grad_driver(conv)

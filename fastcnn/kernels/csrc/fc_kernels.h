@@ -21,6 +21,7 @@
 #include "fc_optim.h"
 #include "fc_overlap.h"
 #include "fc_planes.h"
+#include "fc_pooled_grad.h"
 #include "fc_augment.h"
 #include "fc_probe.h"
 #include "fc_resize.h"
@@ -96,6 +97,7 @@ typedef struct fc_kernels {
     fc_winograd_kernels winograd;
     fc_overlap_kernels overlap;
     fc_plane_kernels planes;
+    fc_pooled_grad_kernels pooled_grad;
 } fc_kernels;
 
 #endif

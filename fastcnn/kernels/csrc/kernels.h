@@ -6,6 +6,7 @@
 #include "overlap.h"
 #include "pool.h"
 #include "planes.h"
+#include "pooled_grad.h"
 #include "eltwise.h"
 #include "merge.h"
 #include "resize.h"
@@ -44,4 +45,5 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .winograd = WINOGRAD_KERNELS,
     .overlap = OVERLAP_KERNELS,
     .planes = PLANE_KERNELS,
+    .pooled_grad = POOLED_GRAD_KERNELS,
 };

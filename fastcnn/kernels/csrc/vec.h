@@ -127,12 +127,18 @@ INLINE vb low_bytes(vi v)
 #else
 INLINE vb low_bytes(vi v) { return __builtin_convertvector(v, vb); }
 #endif
+#if VLEN == 16
+INLINE vi load_bytes(const uint8_t *p) { return (vi)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+#elif VLEN == 8
+INLINE vi load_bytes(const uint8_t *p) { return (vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+#else
 INLINE vi load_bytes(const uint8_t *p)
 {
     vb bytes;
     memcpy(&bytes, p, VLEN);
     return __builtin_convertvector(bytes, vi);
 }
+#endif
 INLINE void store_bytes(uint8_t *p, vi v)
 {
     const vb bytes = low_bytes(v);
