@@ -16,6 +16,7 @@ from fastcnn.errors import unknown_name
 from fastcnn.geometry import Conv, Pair
 from fastcnn.kernels import _cpu, winograd
 from fastcnn.kernels import conv as passes
+from fastcnn.kernels._pooled_grad import most_channels
 
 ALGORITHMS = ("auto", "direct", "im2col", "winograd")
 POLICIES = ("auto", "direct")
@@ -121,6 +122,19 @@ def sums_by_channels(conv: Conv, m: int) -> bool:
     return few or passes.weight_bytes(conv) > passes.LARGE_WEIGHTS
 
 
+def adjoint_tile(conv: Conv, algorithm: str = "auto") -> int:
+    """The m of Winograd's input gradient in its adjoint form, or 0: where the outputs are so few that their tiles are
+    fewer than those of the inputs, as they often are without padding."""
+    if not winograd_tile(conv, WEIGHT_GRAD, algorithm):
+        return 0
+    cycles = {m: _adjoint_cycles(conv, m) + _weight_cycles(conv, INPUT_GRAD, m) for m in (4, 2)}
+    m, other = 4 if cycles[4] < 0.95 * cycles[2] else 2, winograd_tile(conv, INPUT_GRAD, algorithm)
+    usual = _direct_cycles(conv, INPUT_GRAD)
+    if other:
+        usual = _tile_cycles(conv, INPUT_GRAD, other) + _weight_cycles(conv, INPUT_GRAD, other)
+    return m if usual >= LEAST_GAIN * cycles[m] else 0
+
+
 def winograd_gradients(conv: Conv, algorithm: str = "auto") -> int:
     """The m of Winograd's algorithm where one pass computes the gradients of both x and w, or 0: where the weights'
     sums, per group of images, stay in cache."""
@@ -155,12 +169,13 @@ def adds_overlaps(conv: Conv, which: str, algorithm: str = "auto") -> bool:
     return usual >= INPUT_GRAD_GAIN * (products + pixels * OVERLAP_SUM)
 
 
-def sums_pooled(conv: Conv, algorithm: str = "auto", pool: Pair | None = None) -> bool:
-    """Whether the weight gradient of a convolution that is max-pooled, and whose input needs no gradient, is summed from
-    the gradient of the pooled result. Else that is unpooled first."""
-    if winograd_tile(conv, WEIGHT_GRAD, algorithm) or not _is_plain(conv, algorithm) or pool != (2, 2):
-        return False
-    return _cpu.tile_sizes()[0] >= 8 and passes.weight_bytes(conv) <= passes.LARGE_WEIGHTS
+def sums_pooled(conv: Conv, algorithm: str = "auto") -> bool:
+    """Whether the weight gradient of a convolution that is max-pooled over 2 x 2 windows can be summed from the gradient
+    of the pooled result. Else, or if another pass needs it, that is unpooled first."""
+    if winograd_tile(conv, WEIGHT_GRAD, algorithm):
+        return True
+    few = conv.ic <= most_channels() and passes.weight_bytes(conv) <= passes.LARGE_WEIGHTS
+    return _cpu.tile_sizes()[0] >= 8 and few and _is_plain(conv, algorithm)
 
 
 def _is_plain(conv: Conv, algorithm: str) -> bool:
@@ -204,6 +219,13 @@ def _tile_cycles(conv: Conv, which: str, m: int) -> float:
     else:
         tile += write * oc
     return conv.n * _tiles(conv, which, m) * tile
+
+
+def _adjoint_cycles(conv: Conv, m: int) -> float:
+    """Of all tiles of dy: their transforms, products, and as much for the way back as for the way to points."""
+    oc, ic = _channels(conv, INPUT_GRAD)
+    products, read, _, gradient = TILE_CYCLES[m]
+    return conv.n * _tiles(conv, WEIGHT_GRAD, m) * (products * ic * oc + gradient * 16 * ceil(oc / 16) + read * ic)
 
 
 def _weight_cycles(conv: Conv, which: str, m: int) -> float:

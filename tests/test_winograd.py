@@ -80,6 +80,16 @@ def input_grad(conv, m, dy, w, pack=True, **options):
     return dx
 
 
+def adjoint(conv, m, dy, w, group=1, chunk=None, pack=True, **options):
+    dx, check = guarded(conv.x_shape)
+    weights = winograd.adjoint_weights(m, w)
+    if pack:
+        weights = packed(lambda memory: winograd.adjoint_weights(m, w, memory))
+    run(winograd.adjoint(conv, m, tensor(dy), weights, tensor(dx), **options), group, chunk)
+    check()
+    return dx
+
+
 def weight_grad(conv, m, x, dy, group=None, chunk=None, **options):
     """(dw, db) summed over the groups' parts."""
     group = group or conv.n
@@ -132,6 +142,7 @@ class Problem:
     def check_all(self, m):
         self.check(m, forward(self.conv, m, self.x, self.w, self.b), input_grad(self.conv, m, self.dy, self.w),
                    weight_grad(self.conv, m, self.x, self.dy))
+        self.check(m, None, adjoint(self.conv, m, self.dy, self.w))
         if winograd.sums_fit(self.conv, m):
             self.check(m, None, *gradients(self.conv, m, self.x, self.dy, self.w))
 
@@ -159,6 +170,8 @@ def test_weights_transformed_where_they_are_used(m, ic, oc, isa, rng):
     """Slab by slab of input channels, the last one of any size."""
     p = Problem(rng, (2, 6, 5, ic), oc)
     p.check(m, forward(p.conv, m, p.x, p.w, p.b, pack=False), input_grad(p.conv, m, p.dy, p.w, pack=False))
+    for by_blocks in (False, True):
+        p.check(m, None, adjoint(p.conv, m, p.dy, p.w, pack=False, by_blocks=by_blocks))
 
 
 @each_m
@@ -181,6 +194,7 @@ def test_every_number_of_tiles_in_a_product(m, isa, rng, monkeypatch):
 def test_nothing_to_sum(m, ic, oc, n, rng):
     p = Problem(rng, (n, 5, 6, ic), oc)
     p.check(m, forward(p.conv, m, p.x, p.w, p.b), input_grad(p.conv, m, p.dy, p.w))
+    p.check(m, None, adjoint(p.conv, m, p.dy, p.w))
     assert_same(ops.conv2d_weight_grad(p.x, p.dy, 3, padding="same", algorithm="winograd"), p.dw)
 
 
@@ -298,9 +312,15 @@ def test_input_gradient_bits_do_not_depend_on_cuts(m, isa, threads, rng, monkeyp
     want = gradients(conv, m, x, dy, w, 7)[0]
     for group, chunk in ((1, 1), (3, 2), (7, 3)):
         assert gradients(conv, m, x, dy, w, group, chunk)[0].tobytes() == want.tobytes()
+        assert adjoint(conv, m, dy, w, group, chunk).tobytes() == want.tobytes()
     monkeypatch.setattr(_winograd_tiles, "MIN_TILES", 1)
     monkeypatch.setattr(_winograd_grad, "GRAD_BLOCK_BYTES", 1)
     assert gradients(conv, m, x, dy, w, 3)[0].tobytes() == want.tobytes()
+    for size, shares in ((1, 1000), (200_000, 10)):
+        monkeypatch.setattr(_winograd_conv, "BLOCK_BYTES", size)
+        monkeypatch.setattr(_winograd_conv, "SHARE_CHANNELS", shares)
+        for by_blocks in (False, True):
+            assert adjoint(conv, m, dy, w, by_blocks=by_blocks).tobytes() == want.tobytes()
 
 
 @each_m
@@ -317,7 +337,7 @@ def test_gradients_behind_a_pooling(m, padding, size, isa, rng):
             p.dy[:, tap // 2:h // 2 * 2:2, tap % 2:w // 2 * 2:2] = dy * (arg == tap)
         _, p.dx, p.dw = p.results(p.x, p.w, p.b, p.dy)
         p.check(m, None, *gradients(p.conv, m, p.x, dy, p.w, arg=arg))
-        p.check(m, gradients=weight_grad(p.conv, m, p.x, dy, arg=arg))
+        p.check(m, None, adjoint(p.conv, m, dy, p.w, arg=arg), weight_grad(p.conv, m, p.x, dy, arg=arg))
 
 
 def test_slices_bits_do_not_depend_on_threads(threads, rng):

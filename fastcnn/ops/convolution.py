@@ -12,6 +12,7 @@ from fastcnn.algorithms import (
     INPUT_GRAD,
     WEIGHT_GRAD,
     adds_overlaps,
+    adjoint_tile,
     check_algorithm,
     check_winograd,
     computes_planes,
@@ -296,6 +297,11 @@ def _spread(conv: Conv, dy: Array, w: Array, b: Array | None, algorithm: str) ->
     if _is_depthwise(conv, algorithm):
         run(DepthwiseInputGrad(tensor(dy), _per_channel(conv, w), tensor(dx), *_steps(conv)))
         return dx if b is None else np.add(dx, b, out=dx)
+    m = adjoint_tile(conv, algorithm)
+    if m and b is None:
+        weights, pack = _winograd_weights(conv, m, lambda packed: winograd.adjoint_weights(m, w, packed))
+        run(*pack, winograd.adjoint(conv, m, tensor(dy), weights, tensor(dx), by_blocks=True))
+        return dx
     m = winograd_tile(conv, INPUT_GRAD, algorithm)
     if m:
         weights, pack = _winograd_weights(conv, m, lambda packed: winograd.input_grad_weights(m, w, packed))

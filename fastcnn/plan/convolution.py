@@ -12,6 +12,7 @@ from fastcnn.algorithms import (
     INPUT_GRAD,
     WEIGHT_GRAD,
     adds_overlaps,
+    adjoint_tile,
     computes_planes,
     sums_by_channels,
     sums_pooled,
@@ -137,14 +138,18 @@ class Conv(Clamped):
         if m and trains and passes_on:
             self.winograd_gradients(b, conv, m)
             return
-        if trains and not passes_on and sums_pooled(conv, self.algorithm, self.pool and self.pool.kernel):
-            self.pooled_weight_grad(b, conv)
-            return
-        dz = self.unpool_and_mask(b, conv)
+        dz, arg = self.gradient_source(b, conv, trains, passes_on)
         if trains:
-            self.weight_grad(b, conv, dz)
+            self.weight_grad(b, conv, dz, arg)
         if passes_on:
-            self.input_grad(b, conv, dz)
+            self.input_grad(b, conv, dz, arg)
+
+    def gradient_source(self, b, conv, trains, passes_on):
+        """(gradient, taps): of the pooled result, where all passes can read that, else of the bare convolution."""
+        sums, spreads = sums_pooled(conv, self.algorithm), adjoint_tile(conv, self.algorithm)
+        if self.pool and self.pool.kernel == (2, 2) and (sums or not trains) and (spreads or not passes_on):
+            return b.grad(self.y), self.pool_args(b)
+        return self.unpool_and_mask(b, conv), None
 
     def winograd_gradients(self, b, conv, m):
         """All gradients in one pass, which reads a pooled one as it is."""
@@ -173,46 +178,42 @@ class Conv(Clamped):
     def grad_halo(self, b):
         conv = self.sizes(self.x, b.n)
         if not b.wants_gradient(self.x) or self.algorithm == "im2col" \
-                or winograd_tile(conv, INPUT_GRAD, self.algorithm) or adds_overlaps(conv, INPUT_GRAD, self.algorithm):
+                or winograd_tile(conv, INPUT_GRAD, self.algorithm) or adjoint_tile(conv, self.algorithm) \
+                or adds_overlaps(conv, INPUT_GRAD, self.algorithm):
             return NO_HALO
         return input_grad_halo(conv)
 
-    def pooled_weight_grad(self, b, conv):
-        """From the gradient of the pooled result: nothing else would read the unpooled one."""
-        x, dy, arg = b.saved(self.x), b.grad(self.y), self.pool_args(b)
-        parts = b.partial_gradients(self.kernel, self.bias)
-
-        def make():
-            dw, db = parts()
-            return [passes.pooled_weight_grad(conv, x.tensor, dy.tensor, arg.array,
-                                              dw.reshape(len(dw), *self.kernel_shape), db)]
-
-        self.step(b, "weight gradient", make, [x, dy, arg], [], partial=parts)
-
-    def weight_grad(self, b, conv, dz):
-        driver, by_channels = self.weight_grad_driver(conv)
+    def weight_grad(self, b, conv, dz, arg):
+        driver, by_channels = self.weight_grad_driver(conv, arg is not None)
         x = b.buffer(self.x) if by_channels else b.saved(self.x)
         parts = b.partial_gradients(self.kernel, self.bias)
 
         def make():
             dw, db = parts()
-            return [driver(x.tensor, dz.tensor, dw.reshape(len(dw), *self.kernel_shape), db)]
+            taps = {"arg": arg.array} if arg else {}
+            return [driver(x.tensor, dz.tensor, dw=dw.reshape(len(dw), *self.kernel_shape), db=db, **taps)]
 
-        self.step(b, "weight gradient", make, [x, dz], [], pipelined=not by_channels, deferred=by_channels,
+        self.step(b, "weight gradient", make, [x, dz, arg], [], pipelined=not by_channels, deferred=by_channels,
                   partial=parts)
 
-    def weight_grad_driver(self, conv):
-        """(what makes the op from x, dz, dw and db; whether it is cut by channels, over all images)"""
+    def weight_grad_driver(self, conv, pooled):
+        """(what makes the op from x, dz, dw, db and, if pooled, arg; whether it is cut by channels, over all images)"""
         m = winograd_tile(conv, WEIGHT_GRAD, self.algorithm)
         if m:
             by_channels = sums_by_channels(conv, m)
             return partial(winograd.weight_grad, conv, m, by_channels=by_channels), by_channels
+        if pooled:
+            return partial(passes.pooled_weight_grad, conv), False
         if adds_overlaps(conv, WEIGHT_GRAD, self.algorithm):
             return partial(overlap.weight_grad, conv), False
         by_channels = conv.groups == 1 and (self.is_dense or self.weight_bytes > passes.LARGE_WEIGHTS)
         return partial(passes.weight_grad, conv, algorithm=self.algorithm, by_channels=by_channels), by_channels
 
-    def input_grad(self, b, conv, dz):
+    def input_grad(self, b, conv, dz, arg):
+        m = adjoint_tile(conv, self.algorithm)
+        if m:
+            self.winograd_adjoint(b, conv, m, dz, arg)
+            return
         m = winograd_tile(conv, INPUT_GRAD, self.algorithm)
         if m:
             self.winograd_input_grad(b, conv, m, dz)
@@ -241,6 +242,13 @@ class Conv(Clamped):
             self.step(b, "input gradient", lambda: [winograd.input_grad(
                 conv, m, dz.tensor, weights(), dx.tensor, by_blocks=not options["pipelined"])],
                       [dz, weights], [dx], **options)
+
+    def winograd_adjoint(self, b, conv, m, dz, arg):
+        weights, options = self.winograd_weights(b, conv, m, winograd.adjoint_weights)
+        with b.gradient_of(self.x) as dx:
+            self.step(b, "input gradient", lambda: [winograd.adjoint(
+                conv, m, dz.tensor, weights(), dx.tensor, arg.array if arg else None,
+                by_blocks=not options["pipelined"])], [dz, arg, weights], [dx], **options)
 
     @property
     def dense_options(self):
