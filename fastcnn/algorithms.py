@@ -170,8 +170,8 @@ def adds_overlaps(conv: Conv, which: str, algorithm: str = "auto") -> bool:
 
 
 def sums_pooled(conv: Conv, algorithm: str = "auto") -> bool:
-    """Whether the weight gradient of a convolution that is max-pooled over 2 x 2 windows can be summed from the gradient
-    of the pooled result. Else, or if another pass needs it, that is unpooled first."""
+    """Whether the weight gradient of a convolution that is max-pooled over 2 x 2 windows can be summed from the
+    gradient of the pooled result. Else, or if another pass needs it, that is unpooled first."""
     if winograd_tile(conv, WEIGHT_GRAD, algorithm):
         return True
     few = conv.ic <= most_channels() and passes.weight_bytes(conv) <= passes.LARGE_WEIGHTS

@@ -15,9 +15,9 @@ from libc.math cimport INFINITY
 from fastcnn.kernels._cpu cimport table
 from fastcnn.kernels._op cimport Op, Tensor, fc_run, fc_task, fc_tensor
 from fastcnn.kernels._winograd_tiles cimport (
-    Tiles, ceil_div, fc_block_transform, fc_tile_transform, fc_winograd_fetch, fc_winograd_product, fc_winograd_target, fetch_tiles,
-    find_corners, kernels, new_pixel_offsets, next_place, pixel_offsets, place_of, place_t, point_stride,
-    spread_tiles, tiles_t, transform_tiles, transforms)
+    Tiles, ceil_div, fc_block_transform, fc_tile_transform, fc_winograd_fetch, fc_winograd_product,
+    fc_winograd_target, fetch_tiles, find_corners, kernels, new_pixel_offsets, next_place, pixel_offsets, place_of,
+    place_t, point_stride, spread_tiles, tiles_t, transform_tiles, transforms)
 from fastcnn.kernels._winograd_weights cimport (
     WinogradWeights, fetch_weights, transform_weights, turning_floats, weights_t)
 from fastcnn.kernels._winograd_tiles import tiles_per_block
