@@ -496,6 +496,62 @@ def test_pooled_convolution(x_shape, w_shape, strides, padding, pool, algorithm,
     assert_same(arg, np.where((want <= 0) & relu, 255, tap).astype(np.uint8))
 
 
+def pooled_reference(full, relu):
+    """(maxima, their taps) of 2 x 2 windows of an array (n, h, w, c): the first of equals, the first NaN."""
+    n, h, w, c = full.shape
+    windows = full[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 5, 2, 4)
+    windows = windows.reshape(*windows.shape[:4], 4)
+    tap = np.where(np.isnan(windows), np.inf, windows).argmax(-1)
+    best = np.take_along_axis(windows, tap[..., None], -1)[..., 0]
+    closed = relu & (best <= 0)
+    return np.where(closed, 0, best), np.where(closed, 255, tap).astype(np.uint8)
+
+
+@pytest.mark.parametrize("outputs", (1, 6, 15, 16, 17, 32, 33, 64))
+@pytest.mark.parametrize("channels, kernel", ((1, 3), (3, 3), (2, 1), (20, 3)))
+@pytest.mark.parametrize("relu", (False, True), ids=("plain", "relu"))
+def test_tiles_of_pooling_windows(outputs, channels, kernel, relu, isa, rng):
+    """Any number of windows in a tile; equal taps, NaN in the first and in later taps; arg or none, bias or none."""
+    for h, w in ((2, 2), (2, 4), (4, 6), (5, 7), (9, 11), (6, 17)):
+        x = rng.integers(-1, 2, (2, h, w, channels)).astype(np.float32)
+        weights, b = small_ints(rng, (kernel, kernel, channels, outputs)), small_ints(rng, (outputs,))
+        weights[weights == 0] = 1  # the reference may skip 0 * NaN
+        x[0, 0, 0, 0] = x[1, 1, w // 2, -1] = np.nan
+        conv = Conv.resolve(x.shape, weights.shape, 1, "same", 1, 1, "conv")
+        for bias, with_arg in ((b, True), (None, True), (b, False)):
+            want, tap = pooled_reference(reference.conv2d(x, weights, bias, padding="same"), relu)
+            y_tensor, y, y_memory = haloed(np.full(want.shape, np.nan, np.float32), ((0, 1), (1, 0)), 7)
+            arg, check = guarded(want.shape, 77, np.uint8)
+            run_op(
+                passes.forward(
+                    conv, tensor(x), passes.forward_weights(conv, weights), y_tensor, bias, "direct",
+                    pool=(2, 2), arg=arg if with_arg else None, pool_relu=relu,
+                )
+            )
+            assert_same(y, want)
+            assert_border(y_memory, y, ((0, 1), (1, 0)))
+            check()
+            assert_same(arg, tap if with_arg else np.full_like(tap, 77))
+
+
+@pytest.mark.parametrize("group, chunk", ((1, 1), (2, 1), (3, 2), (5, 5)))
+def test_pooled_bits_do_not_depend_on_the_cut(group, chunk, panel_bytes, threads, isa, rng):
+    """Not integers: other tiles, panels, chunks and threads add the same products in the same order."""
+    x, w, b = (rng.standard_normal(s).astype(np.float32) for s in ((5, 13, 22, 3), (3, 3, 3, 33), (33,)))
+    conv = Conv.resolve(x.shape, w.shape, 1, "same", 1, 1, "conv")
+    y, check = guarded(conv.y_shape)
+    run_op(passes.forward(conv, tensor(x), passes.forward_weights(conv, w), tensor(y), b, "direct"))
+    want, tap = pooled_reference(y, True)
+    (pooled, check), (arg, check_arg) = guarded(want.shape), guarded(want.shape, 77, np.uint8)
+    op = passes.forward(conv, tensor(x), passes.forward_weights(conv, w), tensor(pooled), b, "direct",
+                        pool=(2, 2), arg=arg, pool_relu=True)  # fmt: skip
+    Program([Stage([op], op.items, group, chunk)]).run()
+    check()
+    check_arg()
+    assert_same(pooled, want)
+    assert_same(arg, tap)
+
+
 def test_scratch_may_hold_garbage(rng):
     """Scratch is left as the run before left it: NaN everywhere must not matter to the next run."""
     p = Problem((2, 6, 7, 9), (3, 3, 9, 20), 1, "same", 1, rng)

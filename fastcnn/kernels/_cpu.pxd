@@ -12,6 +12,9 @@ cdef extern from "fc_kernels.h":
         const int *yoff
         int accumulate
         int m, n
+        int relu
+        unsigned char *arg
+        Py_ssize_t arg_step
 
     ctypedef struct fc_dot_tile:
         const float *x
@@ -54,6 +57,7 @@ cdef extern from "fc_kernels.h":
         const char *isa
         int vlen, mr, nr
         void (*gather_tile)(const fc_gather_tile *t) noexcept nogil
+        void (*gather_windows)(const fc_gather_tile *t) noexcept nogil
         void (*outer_tile)(const fc_outer_tile *t) noexcept nogil
         void (*dot_tile)(const fc_dot_tile *t) noexcept nogil
         void (*transpose)(const float *src, Py_ssize_t lds, Py_ssize_t rows, Py_ssize_t cols,

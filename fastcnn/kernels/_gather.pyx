@@ -174,6 +174,8 @@ cdef struct gather_t:
     unsigned char *arg                # (n, oh, ow, c) taps of the maxima, or NULL
     Py_ssize_t strip, pool_scratch    # rows computed before they are pooled; bytes of scratch before their buffer
     const int *strip_off              # offsets of a strip's pixels in the buffer where they wait
+    const int *window_xoff            # a full panel's pixels, window by window, where tiles hold windows; else NULL
+    const int *window_yoff            # where the windows' maxima go, from the first one
 
 
 cdef void multiply_few(const gather_t *g, const float *x, const int *xoff, const int *yoff, Py_ssize_t pixels, float *y,
@@ -267,6 +269,30 @@ cdef void gather_pooled(const gather_t *g, const fc_task *task, Py_ssize_t n, Py
         r += rows
 
 
+cdef void gather_windows(const gather_t *g, const fc_task *task, Py_ssize_t n, Py_ssize_t images, Py_ssize_t row,
+                         Py_ssize_t band, const float *x) noexcept nogil:
+    """A loaded panel in tiles of whole 2 x 2 windows, pooled before anything is written."""
+    cdef const fc_pool *p = &g.pool
+    cdef const fc_kernels *k = table()
+    cdef Py_ssize_t windows = images * (band // 2) * p.ow, tiles = (windows + k.mr // 4 - 1) // (k.mr // 4)
+    cdef Py_ssize_t block, c, i, first, last
+    cdef fc_gather_tile t
+    t.x, t.koff, t.depth, t.run, t.lead = x, g.panel.koff, g.panel.depth, g.panel.run, g.panel.run
+    t.relu, t.arg, t.arg_step = p.relu, NULL, p.c
+    for block in range(g.weights.blocks):
+        c, first = block * g.weights.nr, 0
+        t.w, t.n = block_weights(g, 0, block, &t.ldw), <int>min(<Py_ssize_t>g.weights.nr, g.weights.outputs - c)
+        t.bias = g.bias + c if g.bias != NULL else NULL
+        t.y = fc_image(&g.y, task, n) + row // 2 * g.y.row + c
+        for i in range(tiles):
+            last = windows * (i + 1) // tiles
+            t.xoff, t.yoff, t.m = g.window_xoff + 4 * first, g.window_yoff + first, <int>(4 * (last - first))
+            if g.arg != NULL:
+                t.arg = g.arg + ((n * p.oh + row // 2) * p.ow + first) * p.c + c
+            k.gather_windows(&t)
+            first = last
+
+
 cdef void gather_panel(const gather_t *g, const fc_task *task, Py_ssize_t n, Py_ssize_t images, Py_ssize_t row,
                        Py_ssize_t band) noexcept nogil:
     """All output channels of one panel: the panel stays in cache, blocks of weights pass by."""
@@ -276,6 +302,9 @@ cdef void gather_panel(const gather_t *g, const fc_task *task, Py_ssize_t n, Py_
     cdef const float *w
     for group in range(g.weights.groups):
         x = load_panel(p, task, n, images, row, band, group * p.width, p.width, <float *>task.scratch)
+        if g.window_xoff != NULL:
+            gather_windows(g, task, n, images, row, band, x)
+            return
         if g.pool.kh:
             gather_pooled(g, task, n, images, row, band, x)
             return
@@ -417,6 +446,10 @@ cdef class Gather(Op):
         self.scratch = panel.scratch + 4 * g.weight_floats
         if pool is not None:
             self.set_pool(pool, arg, pool_relu)
+            if tuple(pool) == (2, 2) and not g.weights.few:
+                self.set_windows(panel)
+            else:
+                self.set_strip()
         self.run, self.args = <fc_run>run_gather, g
         self.algorithm = algorithm_of(panel)
         self.name, self.keep = name, (panel, weights, y, yoff, bias, self.keep)
@@ -455,6 +488,20 @@ cdef class Gather(Op):
             if arg.dtype != np.uint8 or arg.size != g.n * p.oh * p.ow * p.c or not arg.flags.c_contiguous:
                 raise ValueError("pooled convolution: arg must be contiguous uint8 of the pooled shape")
             g.arg = <unsigned char *><Py_ssize_t>arg.ctypes.data
+        self.keep = arg
+
+    cdef set_windows(self, Panel panel):
+        """Tiles of whole windows."""
+        cdef gather_t *g = &self.c
+        xoff = panel.window_offsets()
+        yoff = grid_offsets(g.panel.images, g.panel.band // 2, g.pool.ow, g.y.image, g.y.row, g.y.c)
+        g.window_xoff, g.window_yoff = table_address(xoff), table_address(yoff)
+        self.keep = self.keep, xoff, yoff
+
+    cdef set_strip(self):
+        """Rows that wait for pooling in scratch."""
+        cdef gather_t *g = &self.c
+        cdef fc_pool *p = &g.pool
         small = 4 * g.weights.groups * g.weights.blocks * block_size(&g.weights) <= SMALL_WEIGHTS
         few = -(-STRIP_PIXELS // max(1, p.kh * p.w)) * p.kh
         g.strip = min(g.panel.band, few) if small and g.panel.images == 1 else g.panel.band
@@ -462,4 +509,4 @@ cdef class Gather(Op):
         g.strip_off = table_address(strip_off)
         g.pool_scratch = (self.scratch + 63) // 64 * 64
         self.scratch = g.pool_scratch + 4 * g.panel.images * g.strip * p.w * p.c
-        self.keep = (arg, strip_off)
+        self.keep = self.keep, strip_off

@@ -150,6 +150,12 @@ cdef class Panel:
         """int32 offsets of a full panel's pixels in a tensor with these pitches (floats)."""
         return grid_offsets(self.c.images, self.c.band, self.c.cols, image, row, col)
 
+    def window_offsets(self):
+        """int32 offsets of a full panel's pixels in x, those of a 2 x 2 window one after the other."""
+        cdef panel_t *p = &self.c
+        _, (pixels, _) = self.keep
+        return pixels.reshape(p.images, p.band // 2, 2, p.cols // 2, 2).swapaxes(2, 3).ravel()
+
     @property
     def mode(self):
         return ("in place", "padded", "im2col")[self.c.mode]

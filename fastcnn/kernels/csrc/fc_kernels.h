@@ -43,6 +43,9 @@ typedef struct fc_gather_tile {
     const int32_t *yoff;        /* [m] */
     int accumulate;
     int m, n;
+    int relu;                   /* these are for gather_windows */
+    unsigned char *arg;         /* [m / 4][n], rows arg_step apart, or NULL */
+    ptrdiff_t arg_step;
 } fc_gather_tile;
 
 /* y[yoff[p] + j] = clamp(sum_k x[xoff[p] + koff[k]] * w(k, j) + bias[j], lo, hi)   p < pixels, j < n <= vlen / 2;
@@ -78,6 +81,9 @@ typedef struct fc_kernels {
     int vlen;   /* floats per vector */
     int mr, nr; /* largest tile: mr pixels (or weight rows) x nr output channels */
     void (*gather_tile)(const fc_gather_tile *t);
+    /* Pixels 4i to 4i + 3 are the taps of a 2 x 2 window, equally far apart in all windows: the largest of their sums
+     * goes to y[yoff[i] + j], the tap to arg. As fc_pool.h's max_row; lo, hi and accumulate are not read. */
+    void (*gather_windows)(const fc_gather_tile *t);
     void (*outer_tile)(const fc_outer_tile *t);
     void (*dot_tile)(const fc_dot_tile *t);
     /* dst[j*ldd + i] = src[i*lds + j]   i < rows, j < cols */

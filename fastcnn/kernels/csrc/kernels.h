@@ -5,6 +5,7 @@
 #include "dot.h"
 #include "overlap.h"
 #include "pool.h"
+#include "window_tile.h"
 #include "planes.h"
 #include "pooled_grad.h"
 #include "eltwise.h"
@@ -28,6 +29,7 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .mr = MR,
     .nr = NR,
     .gather_tile = gather_tile,
+    .gather_windows = gather_windows,
     .outer_tile = outer_tile,
     .dot_tile = dot_tile,
     .transpose = transpose,

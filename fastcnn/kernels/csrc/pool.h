@@ -58,9 +58,7 @@ INLINE int is_whole_2x2(const pool_window w, ptrdiff_t kw)
 /* The larger of `best` and x in each lane, the first of equals, or the first NaN; `at` is its index. */
 INLINE void max_tap(vf *best, vi *at, vf x, ptrdiff_t index)
 {
-    const vi take = ~(x <= *best) & (*best == *best);
-    *best = choose(take, x, *best);
-    *at = (take & splat_i((int32_t)index)) | (~take & *at);
+    take_above(best, at, x, splat_i((int32_t)index));
 }
 
 /* Clamps a maximum at 0; the index is -1 where nothing was above. */

@@ -60,29 +60,35 @@ INLINE void fma_pairs(vf (*acc)[NV], const float *const *x, ptrdiff_t step, cons
 }
 
 /* The same sum where pixels 2j and 2j + 1 are equally far apart for all j: one pointer serves both. All pointers fit
- * in registers and walk along a run of neighbouring channels, UNROLLED of them at a time. */
+ * in registers, walk along a run of neighbouring channels, UNROLLED of them at a time (rows of most kernels have three
+ * taps), and jump to the next run together. */
 INLINE void sum_paired(const fc_gather_tile *t, vf (*acc)[NV], const int m, const int nv, const int partial)
 {
-    enum { UNROLLED = 4 };
-    const int last = t->n - (nv - 1) * VLEN;
-    const float *x[(MR + 1) / 2], *w = t->w;
+    enum { UNROLLED = 3, PAIRS = (MR + 1) / 2 };
+    if (t->depth == 0) return;
+    const int last = t->n - (nv - 1) * VLEN, pairs = (m + 1) / 2;
+    const float *x[PAIRS], *w = t->w;
     const ptrdiff_t step = m > 1 ? t->xoff[1] - t->xoff[0] : 0, ldw = t->ldw;
-    for (ptrdiff_t k = 0, run = t->lead; k < t->depth; k += run, run = t->run) {
-        UNROLL for (int j = 0; j < (m + 1) / 2; j++) x[j] = t->x + t->koff[k] + t->xoff[2 * j];
-        if (run > t->depth - k) run = t->depth - k;
-        ptrdiff_t left = run;
+    const int32_t *koff = t->koff, *const end = koff + t->depth;
+    UNROLL for (int j = 0; j < pairs; j++) x[j] = KEEP(t->x + *koff + t->xoff[2 * j]);
+    for (ptrdiff_t run = t->lead;; run = t->run) {
+        ptrdiff_t left = run < end - koff ? run : end - koff;
+        koff += left;
         for (; left >= UNROLLED; left -= UNROLLED) {
             UNROLL for (int u = 0; u < UNROLLED; u++) {
                 fma_pairs(acc, x, step, w, m, nv, partial, last);
                 w += ldw;
-                UNROLL for (int j = 0; j < (m + 1) / 2; j++) x[j]++;
+                UNROLL for (int j = 0; j < pairs; j++) x[j]++;
             }
-            UNROLL for (int j = 0; j < (m + 1) / 2; j++) x[j] = KEEP(x[j]);
+            UNROLL for (int j = 0; j < pairs; j++) x[j] = KEEP(x[j]);
         }
         for (; left > 0; left--, w += ldw) {
             fma_pairs(acc, x, step, w, m, nv, partial, last);
-            UNROLL for (int j = 0; j < (m + 1) / 2; j++) x[j] = KEEP(x[j] + 1);
+            UNROLL for (int j = 0; j < pairs; j++) x[j] = KEEP(x[j] + 1);
         }
+        if (koff == end) return;
+        const ptrdiff_t jump = koff[0] - koff[-1] - 1;
+        UNROLL for (int j = 0; j < pairs; j++) x[j] = KEEP(x[j] + jump);
     }
 }
 
@@ -93,18 +99,27 @@ INLINE int is_paired(const fc_gather_tile *t)
     return 1;
 }
 
+INLINE void zero_sums(vf (*acc)[NV], const int m, const int nv)
+{
+    UNROLL for (int i = 0; i < m; i++) UNROLL for (int v = 0; v < nv; v++) acc[i][v] = splat(0);
+}
+
+INLINE void load_bias(vf *bias, const fc_gather_tile *t, const int nv, const int partial, const int last)
+{
+    UNROLL for (int v = 0; v < nv; v++) bias[v] = splat(0);
+    if (t->bias) load_columns(bias, t->bias, nv, partial, last);
+}
+
 INLINE void gather_tile_body(const fc_gather_tile *t, const int m, const int nv, const int partial)
 {
-    vf acc[MR][NV];
+    vf acc[MR][NV], bias[NV];
     const int last = t->n - (nv - 1) * VLEN;
-    UNROLL for (int i = 0; i < m; i++) UNROLL for (int v = 0; v < nv; v++) acc[i][v] = splat(0);
+    zero_sums(acc, m, nv);
     if (t->accumulate)
         UNROLL for (int i = 0; i < m; i++) load_columns(acc[i], t->y + t->yoff[i], nv, partial, last);
     if (is_paired(t)) sum_paired(t, acc, m, nv, partial);
     else sum_scattered(t, acc, m, nv, partial);
-    vf bias[NV];
-    UNROLL for (int v = 0; v < nv; v++) bias[v] = splat(0);
-    if (t->bias) load_columns(bias, t->bias, nv, partial, last);
+    load_bias(bias, t, nv, partial, last);
     const vf lo = splat(t->lo), hi = splat(t->hi);
     UNROLL for (int i = 0; i < m; i++) {
         float *y = t->y + t->yoff[i];
@@ -166,15 +181,15 @@ INLINE void outer_tile_body(const fc_outer_tile *t, const int m, const int nv, c
 #define FOR_EACH_M(C) C(1) C(2) C(3) C(4)
 #endif
 
-#define DEFINE_TILE(kind)                                                                            \
-    static void kind(const fc_##kind *t)                                                             \
-    {                                                                                                \
-        switch ((t->n + VLEN - 1) / VLEN * 2 + (t->n % VLEN != 0)) {                                 \
-        case 2: switch (t->m) { FOR_EACH_M(kind##_1_full) } break;                                   \
-        case 3: switch (t->m) { FOR_EACH_M(kind##_1_part) } break;                                   \
-        case 4: switch (t->m) { FOR_EACH_M(kind##_2_full) } break;                                   \
-        case 5: switch (t->m) { FOR_EACH_M(kind##_2_part) } break;                                   \
-        }                                                                                            \
+#define DEFINE_TILE(kind, type, FOR_EACH)                                                           \
+    static void kind(const type *t)                                                                 \
+    {                                                                                               \
+        switch ((t->n + VLEN - 1) / VLEN * 2 + (t->n % VLEN != 0)) {                                \
+        case 2: switch (t->m) { FOR_EACH(kind##_1_full) } break;                                    \
+        case 3: switch (t->m) { FOR_EACH(kind##_1_part) } break;                                    \
+        case 4: switch (t->m) { FOR_EACH(kind##_2_full) } break;                                    \
+        case 5: switch (t->m) { FOR_EACH(kind##_2_part) } break;                                    \
+        }                                                                                           \
     }
 #define gather_tile_1_full(M) case M: gather_tile_body(t, M, 1, 0); break;
 #define gather_tile_1_part(M) case M: gather_tile_body(t, M, 1, 1); break;
@@ -185,8 +200,8 @@ INLINE void outer_tile_body(const fc_outer_tile *t, const int m, const int nv, c
 #define outer_tile_2_full(M) case M: outer_tile_body(t, M, 2, 0); break;
 #define outer_tile_2_part(M) case M: outer_tile_body(t, M, 2, 1); break;
 
-DEFINE_TILE(gather_tile)
-DEFINE_TILE(outer_tile)
+DEFINE_TILE(gather_tile, fc_gather_tile, FOR_EACH_M)
+DEFINE_TILE(outer_tile, fc_outer_tile, FOR_EACH_M)
 
 #if VLEN == 16
 #define LANES (vi){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}

@@ -89,6 +89,21 @@ INLINE vf vmin(vf a, vf b) { return choose(a < b, a, b); }
 #endif
 INLINE vf clamp(vf v, vf lo, vf hi) { return vmin(hi, vmax(lo, v)); }
 
+/* Puts x, and `index`, into the lanes where x is above *best, or is NaN and *best is not. */
+INLINE void take_above(vf *best, vi *at, vf x, vi index)
+{
+#if VLEN == 16
+    const __mmask16 above = _mm512_cmp_ps_mask((__m512)x, (__m512)*best, _CMP_NLE_UQ);
+    const __mmask16 take = _mm512_mask_cmp_ps_mask(above, (__m512)*best, (__m512)*best, _CMP_ORD_Q);
+    *best = (vf)_mm512_mask_mov_ps((__m512)*best, take, (__m512)x);
+    *at = (vi)_mm512_mask_mov_epi32((__m512i)*at, take, (__m512i)index);
+#else
+    const vi take = ~(x <= *best) & (*best == *best);
+    *best = choose(take, x, *best);
+    *at = (vi)choose(take, (vf)index, (vf)*at);
+#endif
+}
+
 /* The first n lanes (0 < n <= VLEN) of memory; other lanes read as zero and are not written. */
 #if VLEN == 16
 INLINE vf load_part(const float *p, int n) { return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
