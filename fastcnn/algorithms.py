@@ -16,6 +16,7 @@ from fastcnn.errors import unknown_name
 from fastcnn.geometry import Conv, Pair
 from fastcnn.kernels import _cpu, winograd
 from fastcnn.kernels import conv as passes
+from fastcnn.kernels._pooled_grad import most_channels
 
 ALGORITHMS = ("auto", "direct", "im2col", "winograd")
 POLICIES = ("auto", "direct")
@@ -156,11 +157,13 @@ def adds_overlaps(conv: Conv, which: str, algorithm: str = "auto") -> bool:
 
 
 def sums_pooled(conv: Conv, algorithm: str = "auto", pool: Pair | None = None) -> bool:
-    """Whether the weight gradient of a convolution that is max-pooled, and whose input needs no gradient, is summed from
-    the gradient of the pooled result. Else that is unpooled first."""
-    if winograd_tile(conv, WEIGHT_GRAD, algorithm) or not _is_plain(conv, algorithm) or pool != (2, 2):
+    """Whether the weight gradient of a convolution that is max-pooled is summed from the gradient of the pooled result:
+    for few input channels, on instruction sets that can pick other pixels for each lane. Else, and where the input
+    gradient needs it anyway, that is unpooled first."""
+    if pool != (2, 2) or not _is_plain(conv, algorithm) or winograd_tile(conv, WEIGHT_GRAD, algorithm):
         return False
-    return _cpu.tile_sizes()[0] >= 8 and passes.weight_bytes(conv) <= passes.LARGE_WEIGHTS
+    few = conv.ic <= most_channels() and passes.weight_bytes(conv) <= passes.LARGE_WEIGHTS
+    return few and _cpu.tile_sizes()[0] >= 8
 
 
 def _is_plain(conv: Conv, algorithm: str) -> bool:
