@@ -61,9 +61,9 @@ def two_threads(usual_threads):
     _cpu.set_num_threads(2)
 
 
-@pytest.fixture
-def same_start(usual_threads):
-    """Every test draws the same weights, whatever ran before it."""
+@pytest.fixture(autouse=True)
+def same_start():
+    """Every test draws the same weights and masks, whatever ran before it."""
     random.seed(0)
 
 

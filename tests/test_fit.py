@@ -18,7 +18,7 @@ from fastcnn.data import Dataset
 from tests.check import bits
 from tests.small_nets import SPARSE, X, Y, compiled, tiny_cnn
 
-pytestmark = pytest.mark.usefixtures("same_start")
+pytestmark = pytest.mark.usefixtures("usual_threads")
 
 
 # ------------------------------------------------------------------------------------------ data

@@ -18,7 +18,7 @@ from tests.small_nets import SPARSE, NumpyAdd
 EPSILON = 1e-3
 
 
-pytestmark = pytest.mark.usefixtures("same_start")
+pytestmark = pytest.mark.usefixtures("usual_threads")
 
 
 def redraw(model, rng) -> None:

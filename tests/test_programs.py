@@ -10,7 +10,7 @@ from fastcnn import layers as L  # noqa: N812
 from fastcnn import losses, optimizers
 from tests.small_nets import NumpyAdd, X, Y, compiled
 
-pytestmark = pytest.mark.usefixtures("same_start")
+pytestmark = pytest.mark.usefixtures("usual_threads")
 
 
 def write_cifar(folder) -> None:

@@ -12,7 +12,7 @@ from tests import float64_training as float64
 from tests.check import bits
 from tests.small_nets import SPARSE, NumpyAdd, X, Y, compiled, odd_cnn, smooth_cnn, tiny_cnn
 
-pytestmark = pytest.mark.usefixtures("same_start")
+pytestmark = pytest.mark.usefixtures("usual_threads")
 
 
 # ------------------------------------------------------------------------------------------ against float64

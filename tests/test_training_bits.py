@@ -16,7 +16,7 @@ from fastcnn import optimizers, zoo
 from tests.check import assert_allocates_nothing, bits, traced
 from tests.small_nets import X, Y, compiled, smooth_cnn, tiny_cnn
 
-pytestmark = pytest.mark.usefixtures("same_start")
+pytestmark = pytest.mark.usefixtures("usual_threads")
 
 
 def train_with_dropout(threads: int) -> bytes:
