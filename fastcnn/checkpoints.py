@@ -25,7 +25,7 @@ from fastcnn.graph import SymbolicTensor
 from fastcnn.layers.base import Layer, Variable, reserve_name
 from fastcnn.saving import load_file, match_weights, save_file
 from fastcnn.transfer import LoadReport, load_fitting
-from fastcnn.utils import serialize
+from fastcnn.utils import flag, serialize
 
 if TYPE_CHECKING:
     from fastcnn.models import Model, Sequential
@@ -49,6 +49,7 @@ def save_model(model: Model, path: Any, include_optimizer: bool = True) -> None:
     FileNotFoundError, OSError
         When the file cannot be written; a file that was there before is unchanged.
     """
+    include_optimizer = flag(include_optimizer, "include_optimizer", f"{model.name}.save")
     arrays = _weight_arrays(model)
     metadata = {"version": __version__, "weights": list(arrays), "architecture": describe(model)}
     training = describe_training(model) if include_optimizer else None
@@ -78,6 +79,8 @@ def load_weights(model: Model, path: Any, by_name: bool = False, skip_mismatch: 
     FileNotFoundError, CheckpointError
         When there is no such file, it is damaged, or its weights do not fit; the model is unchanged then.
     """
+    by_name, skip_mismatch = (flag(value, what, f"{model.name}.load_weights") for value, what in
+                              ((by_name, "by_name"), (skip_mismatch, "skip_mismatch")))
     _weight_arrays(model)  # before reading the file: a model without shapes cannot take weights
     arrays, metadata = load_file(path)
     saved = _saved_weights(path, arrays, metadata)

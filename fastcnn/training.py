@@ -18,12 +18,11 @@ from fastcnn.callbacks import CallbackList, History
 from fastcnn.data import Dataset
 from fastcnn.graph import SymbolicTensor
 from fastcnn.kernels import _cpu
-from fastcnn.layers.arguments import flag
 from fastcnn.layers.base import Variable
 from fastcnn.ports import distinct
 from fastcnn.sources import ArraySource, IterableSource, Source, batches_of, inputs_of, is_arrays, number_of_batches
 from fastcnn.store import Store
-from fastcnn.utils import real_number, whole_number
+from fastcnn.utils import flag, real_number, whole_number
 
 if TYPE_CHECKING:
     from fastcnn.plan.plan import Plan
@@ -257,7 +256,8 @@ class Trainer:
                    if v.regularizer is not None and v.trainable)
 
     def _forward(self, xs, training: bool = False):
-        """One forward pass over all samples at once."""
+        """One forward pass over all samples at once; Keras takes `training` None for False."""
+        training = training is not None and flag(training, "training", self.name)
         inputs = self.graph.inputs
         if len(xs) != len(inputs):
             raise ValueError(f"{self.name}: expected {len(inputs)} inputs, got {len(xs)}")
@@ -445,6 +445,7 @@ class Trainer:
     def evaluate(self, x, y=None, batch_size: int = 32, return_dict: bool = False, verbose="auto"):
         """Loss and metrics over the data: [loss, metric, ...], the loss alone without metrics, or a dict."""
         where = f"{self.name}.evaluate"
+        return_dict = flag(return_dict, "return_dict", where)
         source = self._source(x, y, batch_size, False, 0.0, None, None, where)
         calls = CallbackList(None, verbose=verbose, model=self, params={"steps": source.steps, "verbose": verbose})
         calls.on_test_begin()

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastcnn.callbacks.callback import Callback, Logs
 from fastcnn.errors import unknown_name
-from fastcnn.utils import whole_number
+from fastcnn.utils import flag, whole_number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +95,7 @@ class EarlyStopping(Monitor):
         self.patience = whole_number(patience, "patience", "EarlyStopping", 0)
         self.verbose = verbose
         self.baseline = baseline
-        self.restore_best_weights = restore_best_weights
+        self.restore_best_weights = flag(restore_best_weights, "restore_best_weights", "EarlyStopping")
         self.start_from_epoch = start_from_epoch
         self.on_train_begin()
 
@@ -161,8 +161,8 @@ class ModelCheckpoint(Monitor):
             )
         self.filepath = str(filepath)
         self.verbose = verbose
-        self.save_best_only = save_best_only
-        self.save_weights_only = save_weights_only
+        self.save_best_only = flag(save_best_only, "save_best_only", "ModelCheckpoint")
+        self.save_weights_only = flag(save_weights_only, "save_weights_only", "ModelCheckpoint")
         self.save_freq = save_freq
         self.best = self.worst if initial_value_threshold is None else initial_value_threshold
         self._epoch = self._batches = 0

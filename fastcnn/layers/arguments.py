@@ -46,13 +46,6 @@ def check_call(init: Callable[..., None], arguments: Sequence[Any], words: Mappi
         raise TypeError(f"{where}: {error}; its arguments are {', '.join(accepted)}") from None
 
 
-def flag(value: Any, what: str, where: str) -> bool:
-    """`value` as a bool; TypeError for anything else."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{where}: {what} must be True or False, got {value!r}")
-    return bool(value)
-
-
 def axis_number(axis: Any, where: str) -> int:
     """`axis` as an int; TypeError for anything else."""
     try:

@@ -15,6 +15,7 @@ from fastcnn import initializers, random, regularizers
 from fastcnn.arrays import MOST_VALUES, as_float32
 from fastcnn.graph import Node, SymbolicTensor
 from fastcnn.layers.arguments import explained
+from fastcnn.utils import flag
 
 if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering
@@ -155,6 +156,7 @@ class Layer:
         """Make a weight: a float32 `Variable` drawn from `initializer`, at the end of `variables`."""
         if any(variable.name == name for variable in self.variables):
             raise ValueError(f"{self.name}.add_weight: two weights named {name!r}; give each its own name=")
+        trainable = flag(trainable, "trainable", f"{self.name}.add_weight")
         make, shape = initializers.get(initializer, self.name), tuple(int(s) for s in shape)
         try:
             if prod(shape) > MOST_VALUES:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from fastcnn import algorithms, initializers, regularizers
 from fastcnn.geometry import Window, Window3D, resolve_padding, sizes
 from fastcnn.layers.activations import activation_name, lower_activation
-from fastcnn.layers.arguments import Shape, flag
+from fastcnn.layers.arguments import Shape
 from fastcnn.layers.declared import IMAGES, DeclaredLayer
 from fastcnn.plan import convolution
-from fastcnn.utils import whole_number
+from fastcnn.utils import flag, whole_number
 
 if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering
