@@ -61,7 +61,7 @@ class Averages:
                     metric.total += float(io.totals[1])
                     metric.weight += io.rows
                 else:
-                    metric.update(io.targets, plan.outputs[i])
+                    metric.update(io.read_only_targets, plan.outputs[i])
 
     def logs(self) -> dict[str, float]:
         """'loss', each output's loss if there are several, and the metrics by name, as Keras names them: a, a_1."""

@@ -110,6 +110,56 @@ def test_results_are_copies():
     assert (first == kept).all()
 
 
+class SpoiltError(fc.losses.Loss):
+    """The mean squared error of a user who works in place."""
+
+    def per_sample(self, y_true, y_pred):
+        y_pred -= y_true
+        y_true[...] = np.nan
+        y_pred **= 2
+        return y_pred.mean(1)
+
+    def gradient(self, y_true, y_pred):
+        y_pred -= y_true
+        y_true[...] = np.nan
+        y_pred *= 2 / y_pred.size
+        return y_pred
+
+
+def spoilt_error(y_true, y_pred):
+    y_pred -= y_true
+    y_true[...] = np.nan
+    y_pred **= 2
+    return y_pred.mean(1)
+
+
+class Spoiler(fc.metrics.Mean):
+    def values(self, y_true, y_pred):
+        y_pred[...] = 0
+        return y_pred.mean(1)
+
+
+def net_of_rows():
+    return fc.Sequential([L.Flatten(input_shape=(12, 12, 3)), L.Dense(5, kernel_initializer="ones")])
+
+
+def test_losses_and_functions_may_work_in_place(rng):
+    targets = rng.standard_normal((len(X), 5)).astype(np.float32)
+    results = []
+    for loss, metric in (("mse", "mse"), (SpoiltError(), spoilt_error)):
+        model = compiled(net_of_rows(), "sgd", loss, metrics=[metric, "mae"])
+        history = model.fit(X, targets, batch_size=8, shuffle=False, epochs=2, verbose=0).history
+        results.append([*history.values(), model.evaluate(X, targets, verbose=0), model.predict(X)])
+    for kernel, spoilt in zip(*results, strict=True):
+        np.testing.assert_allclose(spoilt, kernel, rtol=1e-4)
+
+
+def test_metrics_of_ones_own_cannot_change_what_others_read(rng):
+    model = compiled(net_of_rows(), "sgd", "mse", metrics=[Spoiler("spoiler"), "mae"])
+    with pytest.raises(ValueError, match="read-only"):
+        model.evaluate(X, rng.standard_normal((len(X), 5)), verbose=0)
+
+
 def test_samples_in_lists_of_numbers():
     x, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
     model = fc.Sequential([L.Dense(8, activation="tanh"), L.Dense(1, activation="sigmoid")])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn.arrays import returned
 from fastcnn.geometry import Window
 from fastcnn.kernels import _eltwise, _pool
 
@@ -391,8 +392,5 @@ def copy_of(buffer: Buffer, value: Value) -> np.ndarray:
 
 
 def fill_from(array: Any, buffer: Buffer, value: Value, where: str) -> None:
-    """Fill the buffer of a value with what a user's code returned; ValueError for another shape."""
-    array = np.asarray(array)
-    if array.shape != (buffer.n, *value.shape):
-        raise ValueError(f"{where} must return an array of shape {(buffer.n, *value.shape)}, got {array.shape}")
-    buffer.fill(array, where)
+    """Fill the buffer of a value with what a user's code returned; TypeError or ValueError for what does not fit."""
+    buffer.fill(returned(array, (buffer.n, *value.shape), where))
