@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import gc
+import io
 import pickle
+import sys
 import weakref
 
 import numpy as np
@@ -343,6 +345,64 @@ def test_hooks_are_called_in_keras_order():
         "epoch_end",
         "train_end",
     ]
+
+
+def test_evaluate_and_predict_call_hooks():
+    """Keras's order; batches of prediction come with their outputs."""
+    seen, outputs = [], []
+    names = [f"on_{phase}_{edge}" for phase in ("test", "test_batch", "predict", "predict_batch")
+             for edge in ("begin", "end")]
+    record = callbacks.LambdaCallback(**{name: lambda *_, n=name: seen.append(n[3:]) for name in names})
+    keep = callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: outputs.append(logs["outputs"]))
+    model = compiled(tiny_cnn(), metrics=["accuracy"])
+    plain = model.evaluate(X, Y, batch_size=12, verbose=0)
+    assert model.evaluate(X, Y, batch_size=12, verbose=0, callbacks=[record]) == plain
+    assert seen == ["test_begin", *2 * ["test_batch_begin", "test_batch_end"], "test_end"]
+    for x, size in ((X, 12), (X, 32), (Dataset(X, batch_size=8), 32)):
+        seen.clear(), outputs.clear()
+        predictions = model.predict(x, batch_size=size, callbacks=[record, keep])
+        batches = len(x) if isinstance(x, Dataset) else -(-len(x) // size)
+        assert seen == ["predict_begin", *batches * ["predict_batch_begin", "predict_batch_end"], "predict_end"]
+        assert len(outputs) == batches
+        np.testing.assert_array_equal(np.concatenate(outputs), predictions)
+        np.testing.assert_array_equal(predictions, model.predict(X))
+
+
+def test_weights_of_samples_as_a_column(rng):
+    weights = rng.random(len(X)).astype(np.float32)
+    results = []
+    for given in (weights, weights[:, None]):
+        fc.seed(0)
+        model = compiled(tiny_cnn())
+        history = model.fit(X, Y, sample_weight=given, validation_data=(X, Y, given), verbose=0).history
+        assert history["val_loss"] == [model.evaluate(X, Y, sample_weight=given, verbose=0)]
+        results.append(history)
+    assert results[0] == results[1]
+    assert history["val_loss"][0] != model.evaluate(X, Y, verbose=0)
+    for loss in (fc.losses.MeanSquaredError(), fc.losses.Dice()):
+        maps = rng.random((len(X), 4, 4, 2)).astype(np.float32)
+        assert loss(maps, maps[::-1], weights[:, None]) == loss(maps, maps[::-1], weights)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_epoch_end", "on_test_batch_end", "on_predict_batch_end"])
+def test_an_error_ends_the_line_of_the_progress_bar(hook, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("the callback fails")
+
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    calls, model = [callbacks.LambdaCallback(**{hook: fail})], compiled(tiny_cnn())
+    work = {"on_test_batch_end": lambda: model.evaluate(X, Y, callbacks=calls),
+            "on_predict_batch_end": lambda: model.predict(X, verbose=1, callbacks=calls)}
+    with pytest.raises(RuntimeError, match="the callback fails"):
+        work.get(hook, lambda: model.fit(X, Y, epochs=2, callbacks=calls))()
+    assert terminal.getvalue().endswith("\n")
+    left, model_again = terminal.getvalue(), model.evaluate(X, Y, verbose=0)
+    assert np.isfinite(model_again) and terminal.getvalue() == left
 
 
 def test_hooks_may_ask_for_their_logs():

@@ -56,6 +56,17 @@ def axis_number(axis: Any, where: str) -> int:
     raise TypeError(f"{where}: axis must be a whole number, got {axis!r}; use -1, the last axis")
 
 
+def own_seed(seed: Any, where: str) -> int | None:
+    """The seed of a layer's own random numbers, a whole number of 64 bits; or None, for those of the model."""
+    if seed is None:
+        return None
+    if isinstance(seed, (bool, np.bool_)) or not hasattr(seed, "__index__"):
+        raise TypeError(f"{where}: seed must be a whole number or None, got {seed!r}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"{where}: seed must lie in 0 .. 2**64 - 1, got {seed}")
+    return operator.index(seed)
+
+
 def sample_shape(shape: Any, what: str, where: str) -> tuple[int, ...]:
     """The shape of one sample, without the batch axis, as a tuple of positive ints.
 

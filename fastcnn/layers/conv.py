@@ -25,7 +25,7 @@ def check_padding(padding: Any, where: str, rank: int = 2) -> Any:
     """'valid', 'same', or explicit zeros as ((top, bottom), (left, right)); errors name the layer."""
     ones = (1,) * rank
     zeros = resolve_padding(padding, ones, ones, ones, ones, where)
-    return padding if isinstance(padding, str) else zeros
+    return padding.lower() if isinstance(padding, str) else zeros
 
 
 def check_algorithm(algorithm: Any, where: str) -> str:

@@ -187,10 +187,12 @@ def check_values(targets: np.ndarray, allowed: np.ndarray, where: str, expected:
 
 
 def spread_weights(sample_weight: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
-    """Return float64 weights of `shape` from one per sample (n,), or per position along the first axes of `shape`."""
+    """Return float64 weights of `shape` from one per sample (n,) or (n, 1), or per position along its first axes."""
     if sample_weight is None:
         return np.broadcast_to(1.0, shape)
     weights = np.asarray(sample_weight, np.float64)
+    if weights.shape == (*shape[:1], 1) != shape[:2]:
+        weights = weights[:, 0]
     if not 1 <= weights.ndim <= len(shape) or weights.shape != shape[: weights.ndim]:
         choices = f"{shape[:1]}" if len(shape) == 1 else f"{shape[:1]} or {shape}"
         raise ValueError(f"{where}: expected sample_weight of shape {choices}, got {weights.shape}")

@@ -209,6 +209,8 @@ class Plan:
         """The whole pass. `repack=False` when the weights are those of the last run."""
         if self.optimizer is not None:
             self._refresh_scalars()
+        for state in self.builder.seeded.values():
+            state[1] = self.builder.counter[1]
         for call in self.calls:
             if isinstance(call, tuple):
                 first, last = call
