@@ -134,8 +134,8 @@ class ModelCheckpoint(Monitor):
 
     Parameters
     ----------
-    filepath : file to write; ``{epoch:02d}``, ``{val_loss:.2f}`` and the like are filled in from the logs.
-        Missing folders are made.
+    filepath : file to write, ending in ``.safetensors``; ``{epoch:02d}``, ``{val_loss:.2f}`` and the like are filled in
+        from the logs. Missing folders are made.
     monitor, mode : see `EarlyStopping`; they matter with `save_best_only`.
     save_best_only : save only if the monitored value is the best so far.
     save_weights_only : call ``model.save_weights`` rather than ``model.save``.
@@ -159,7 +159,9 @@ class ModelCheckpoint(Monitor):
             raise ValueError(
                 f"ModelCheckpoint: save_freq must be 'epoch' or a number of batches, got {save_freq!r}"
             )
-        self.filepath = str(filepath)
+        from fastcnn.saving import checked_path  # here: slow to import
+
+        self.filepath = str(checked_path(filepath, "ModelCheckpoint"))
         self.verbose = verbose
         self.save_best_only = flag(save_best_only, "save_best_only", "ModelCheckpoint")
         self.save_weights_only = flag(save_weights_only, "save_weights_only", "ModelCheckpoint")
