@@ -106,7 +106,7 @@ def load_file(
         If the file is cut short, damaged, not written by fastcnn, or of a format version this
         release does not read.
     """
-    path = checked_path(path, where, "fastcnn reads no other files")
+    path = checked_path(path, where, "fastcnn reads no other kind of file")
     if not path.is_file():
         raise FileNotFoundError(f"{where}: no file '{path}' (looked in {path.resolve().parent})")
     with open(path, "rb"):

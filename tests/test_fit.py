@@ -88,6 +88,23 @@ def test_loaders_of_lists():
         model.predict(iter([[X[0], X[1]]]))
 
 
+class Slices:
+    """As Keras's PyDataset: a length and items, which never raise IndexError."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        return X[8 * i : 8 * i + 8], Y[8 * i : 8 * i + 8]
+
+
+def test_items_by_number_end_with_the_length():
+    model = compiled(tiny_cnn())
+    assert model.evaluate(Slices(), verbose=0) == model.evaluate(Dataset(X, Y, batch_size=8), verbose=0)
+    assert len(model.predict(Slices())) == 23
+    assert model.fit(Slices(), epochs=2, verbose=0).epoch == [0, 1]
+
+
 def test_predictions_of_batches_show_progress(capsys):
     tiny_cnn().predict(Dataset(X, batch_size=9), verbose=1)
     assert capsys.readouterr().out.startswith("Predict - ")

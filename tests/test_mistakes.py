@@ -387,6 +387,11 @@ MISTAKES = {
         ValueError,
         "mine: backward must return the gradients of 1 inputs, got 2",
     ),
+    "weight for each sample": (
+        lambda: L.Layer(name="mine").add_weight((None, 4)),
+        TypeError,
+        "mine.add_weight: every size in shape must be a whole number of 0 or more, got None",
+    ),
     "loss of a batch": (
         lambda: loss_of(lambda y_true, y_pred: 1.0),
         ValueError,
