@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -51,6 +51,37 @@ def as_float32(value: ArrayLike, ndim: int | None, what: str, shape: Sequence[in
     if shape is not None and array.shape != tuple(shape):
         raise ValueError(f"{what} must have shape {tuple(shape)}, got {array.shape}")
     return np.require(array, np.float32, "CA")
+
+
+def returned(value: Any, shape: Sequence[int], where: str) -> np.ndarray:
+    """What a function of a user gave back, as an array of real numbers of `shape`; `where` names the function.
+
+    Raises
+    ------
+    TypeError
+        For None, which a function without `return` gives, and for values that are not real numbers.
+    ValueError
+        For another shape.
+    """
+    wanted = f"{where} must return an array of shape {tuple(shape)}"
+    if value is None:
+        raise TypeError(f"{wanted}, got None; does it end with return?")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{wanted}: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{wanted} that holds real numbers, got dtype {array.dtype}")
+    if array.shape != tuple(shape):
+        raise ValueError(f"{wanted}, got {array.shape}")
+    return array
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """A view of `array` through which it cannot be changed."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def aligned_zeros(shape: int | Sequence[int]) -> Array:

@@ -127,6 +127,8 @@ def sample_weights(sample_weight, class_weight, targets, samples: int, where: st
     weights = np.ones(samples, np.float32)
     if sample_weight is not None:
         given = np.asarray(sample_weight)
+        if given.shape == (samples, 1) != positions:
+            given = given[:, 0]
         if given.shape not in ((samples,), positions) or given.dtype.kind not in "fiub":
             choices = f"{samples} numbers" + (f", or numbers of shape {positions}" if len(positions) > 1 else "")
             raise ValueError(f"{where}: sample_weight must be {choices}, got {given.dtype} {given.shape}")

@@ -23,9 +23,9 @@ from fastcnn.config import __version__
 from fastcnn.errors import CheckpointError
 from fastcnn.graph import SymbolicTensor
 from fastcnn.layers.base import Layer, Variable, reserve_name
-from fastcnn.saving import load_file, match_weights, save_file
+from fastcnn.saving import load_file, match_weights, save_file, to_json
 from fastcnn.transfer import LoadReport, load_fitting
-from fastcnn.utils import serialize
+from fastcnn.utils import flag, serialize
 
 if TYPE_CHECKING:
     from fastcnn.models import Model, Sequential
@@ -49,19 +49,20 @@ def save_model(model: Model, path: Any, include_optimizer: bool = True) -> None:
     FileNotFoundError, OSError
         When the file cannot be written; a file that was there before is unchanged.
     """
+    include_optimizer = flag(include_optimizer, "include_optimizer", f"{model.name}.save")
     arrays = _weight_arrays(model)
     metadata = {"version": __version__, "weights": list(arrays), "architecture": describe(model)}
     training = describe_training(model) if include_optimizer else None
     if training is not None:
         metadata["training"] = training
         arrays.update(_slot_arrays(model))
-    save_file(path, arrays, metadata)
+    save_file(path, arrays, metadata, f"{model.name}.save")
 
 
 def save_weights(model: Model, path: Any) -> None:
     """Write the weights alone; the errors are those of `save_model`."""
     arrays = _weight_arrays(model)
-    save_file(path, arrays, {"version": __version__, "weights": list(arrays)})
+    save_file(path, arrays, {"version": __version__, "weights": list(arrays)}, f"{model.name}.save_weights")
 
 
 def load_weights(model: Model, path: Any, by_name: bool = False, skip_mismatch: bool = False) -> LoadReport:
@@ -78,8 +79,10 @@ def load_weights(model: Model, path: Any, by_name: bool = False, skip_mismatch: 
     FileNotFoundError, CheckpointError
         When there is no such file, it is damaged, or its weights do not fit; the model is unchanged then.
     """
+    by_name, skip_mismatch = (flag(value, what, f"{model.name}.load_weights") for value, what in
+                              ((by_name, "by_name"), (skip_mismatch, "skip_mismatch")))
     _weight_arrays(model)  # before reading the file: a model without shapes cannot take weights
-    arrays, metadata = load_file(path)
+    arrays, metadata = load_file(path, f"{model.name}.load_weights")
     saved = _saved_weights(path, arrays, metadata)
     if by_name or skip_mismatch:
         return load_fitting(model.weights, saved, by_name, skip_mismatch, path)
@@ -106,7 +109,7 @@ def load_model(path: Any, custom_objects: Mapping[str, type] | None = None) -> M
     for name, cls in custom_objects.items():
         if not isinstance(cls, type):
             raise TypeError(f"load_model: custom_objects[{name!r}] must be a class, got {cls!r}")
-    arrays, metadata = load_file(path)
+    arrays, metadata = load_file(path, "load_model")
     if "architecture" not in metadata:
         raise CheckpointError(f"'{path}' holds weights without an architecture; build the model and call "
                               f"model.load_weights({str(path)!r})")
@@ -194,7 +197,9 @@ def _rebuild_graph(architecture: Config, made: Sequence[Layer]) -> Model:
 
 
 def _describe_layer(layer: Layer) -> Config:
-    return {**layers.serialize(layer), "trainable": bool(layer.trainable)}
+    description = layers.serialize(layer)
+    to_json(description["config"], f"{layer.name}: what get_config returns")
+    return {**description, "trainable": bool(layer.trainable)}
 
 
 def _make_layer(entry: Config, custom_objects: Mapping[str, type]) -> Layer:

@@ -143,7 +143,7 @@ def predict(arguments: argparse.Namespace) -> None:
     model, shape = load_classifier(arguments.model)
     names = class_names(arguments.dataset)
     mode = color_mode(shape[2])
-    images = [image_folder.read_image(Path(path), mode, shape[:2]) for path in arguments.images]
+    images = [image_folder.read_image(Path(path), mode, shape[:2], "predict") for path in arguments.images]
     for path, scores in zip(arguments.images, probabilities(model.predict(scaled(images))), strict=True):
         label = int(scores.argmax())
         name = names[label] if label < len(names) else str(label)
@@ -272,6 +272,8 @@ def _check_writable(path: Path) -> None:
         raise ValueError(f"--save: the file name must end in '.safetensors', got '{path}'")
     if not path.resolve().parent.is_dir():
         raise FileNotFoundError(f"--save: no folder '{path.resolve().parent}'; create it first")
+    if path.is_dir():
+        raise IsADirectoryError(f"--save: '{path}' is a folder; give the name of a file")
 
 
 def _times(shape: Sequence[int]) -> str:

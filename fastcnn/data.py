@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.random import generator
-from fastcnn.utils import whole_number
+from fastcnn.utils import flag, whole_number
 
 Arrays = Any  # one array, or a list or dictionary of arrays for a model with several inputs or outputs
 
@@ -57,9 +57,9 @@ class Dataset:
             raise TypeError(
                 f"Dataset: transform must be a function of (x_batch, y_batch), got {type(transform).__name__}"
             )
-        self.shuffle = shuffle
+        self.shuffle = flag(shuffle, "shuffle", "Dataset")
         self.transform = transform
-        self.drop_last = drop_last
+        self.drop_last = flag(drop_last, "drop_last", "Dataset")
         self._rng = None if seed is None else np.random.default_rng(seed)
 
     def __len__(self) -> int:

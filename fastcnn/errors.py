@@ -17,8 +17,9 @@ def writing(path: str | os.PathLike[str], where: str, remedy: str) -> Iterator[N
     try:
         yield
     except OSError as error:
-        raise OSError(  # with the number, Python makes it a PermissionError and the like
-            error.errno, f"{where}: cannot write '{path}' ({error.strerror}); {remedy}") from error
+        failure = type(error)(f"{where}: cannot write '{path}' ({error.strerror}); {remedy}")
+        failure.errno = error.errno  # given apart, as Python would put "[Errno 13]" in front
+        raise failure from error
 
 
 def unknown_name(kind: str, name: object, choices: Iterable[str], where: str | None = None) -> ValueError:

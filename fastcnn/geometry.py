@@ -61,16 +61,17 @@ def _is_int(value) -> bool:
 def resolve_padding(padding: Padding, size, kernel, strides, dilation, where: str):
     """A pair of zeros for each axis, ((top, bottom), (left, right)) for images.
 
-    From 'valid', 'same' (TensorFlow's rule), an int for all sides, an int for each axis, or the result itself;
-    with one axis, a pair of ints is its two sides, and 'causal' puts all zeros of 'same' at stride 1 before it.
+    From 'valid' or 'same' (TensorFlow's rule) in small letters or capitals, an int for all sides, an int for each axis,
+    or the result itself; with one axis, a pair of ints is its two sides, and 'causal' puts all zeros of 'same' at
+    stride 1 before it.
     """
     rank = len(size)
     if isinstance(padding, str):
-        if padding == "valid":
+        if is_named(padding, "valid"):
             return ((0, 0),) * rank
-        if padding == "same":
+        if is_named(padding, "same"):
             return tuple(_same(*axis) for axis in zip(size, kernel, strides, dilation, strict=True))
-        if padding == "causal" and rank == 1:
+        if is_named(padding, "causal") and rank == 1:
             return (((kernel[0] - 1) * dilation[0], 0),)
         raise ValueError(f"{where}: padding must be {NAMED[rank]}, an int, {SIDES[rank]}, got {padding!r}")
     if _is_int(padding):
@@ -80,6 +81,11 @@ def resolve_padding(padding: Padding, size, kernel, strides, dilation, where: st
     if isinstance(padding, (tuple, list)) and len(padding) == rank:
         return tuple(pair(sides, "padding", where, least=0) for sides in padding)
     raise TypeError(f"{where}: padding must be {NAMED[rank]}, an int, {SIDES[rank]}, got {padding!r}")
+
+
+def is_named(padding: Padding, name: str) -> bool:
+    """Whether `padding` is that name, in small letters or TensorFlow's capitals."""
+    return isinstance(padding, str) and padding.lower() == name
 
 
 def _same(size, kernel, stride, dilation) -> Pair:
@@ -101,7 +107,7 @@ def resolve_transpose(size: Pair, kernel, strides, padding, output_padding, dila
     kernel, strides = pair(kernel, "kernel_size", where), pair(strides, "strides", where)
     dilation = pair(dilation, "dilation", where)
     extra = (None, None) if output_padding is None else pair(output_padding, "output_padding", where, least=0)
-    same = isinstance(padding, str) and padding == "same"
+    same = is_named(padding, "same")
     pads = ((0, 0), (0, 0)) if same else resolve_padding(padding, size, kernel, strides, dilation, where)
     axes = [_transpose_axis(*axis, same, where)
             for axis in zip(size, kernel, strides, dilation, extra, pads, strict=True)]

@@ -5,13 +5,29 @@ A `Node` is one call of a layer, so a layer that is called twice has two nodes a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastcnn.utils import real_number
 
 if TYPE_CHECKING:
     from fastcnn.layers.base import Layer
+
+
+COMPUTE = "compute with layers: those of fastcnn.layers, or one of your own, written in NumPy"
+REARRANGE = "use layers such as Cropping2D, Reshape, Flatten, Permute, Concatenate or GlobalAveragePooling2D"
+
+
+def _no_numbers(tensor: SymbolicTensor, fact: str, instead: str) -> TypeError:
+    return TypeError(f"{tensor!r} {fact}: it stands for what a layer will compute and holds no numbers; {instead}")
+
+
+def _refused(fact: str, instead: str) -> Callable[..., NoReturn]:
+    """A method of symbolic tensors that tells why it does not work."""
+    def method(self: SymbolicTensor, *_arguments: Any, **_words: Any) -> NoReturn:
+        raise _no_numbers(self, fact, instead)
+
+    return method
 
 
 class SymbolicTensor:
@@ -32,8 +48,7 @@ class SymbolicTensor:
     def __repr__(self) -> str:
         return f"<symbolic tensor {self.shape}{' ' + self.name if self.name else ''}>"
 
-    # Arithmetic makes layers. NumPy must leave `array + tensor` to the methods here, which refuse it.
-    __array_ufunc__ = None
+    # Some arithmetic makes layers; all else that wants numbers is refused.
 
     def __add__(self, other):
         return _combine("Add", self, other)
@@ -59,9 +74,24 @@ class SymbolicTensor:
     def __neg__(self):
         return _combine("Multiply", self, -1.0)
 
-    def __array__(self, *_args, **_kwargs):
-        raise TypeError(f"{self!r} stands for a layer's output and holds no numbers; build a Model and call it "
-                        f"with an array")
+    def __array_ufunc__(self, ufunc, method, *inputs, **words):
+        layer = {"add": "Add", "subtract": "Subtract", "multiply": "Multiply"}.get(ufunc.__name__)
+        if layer is None or method != "__call__" or words:
+            raise _no_numbers(self, f"is no argument for numpy.{ufunc.__name__}", COMPUTE)
+        return _combine(layer, *inputs)
+
+    __array__ = _refused("is no array", f"{COMPUTE}, and call a Model on arrays to get arrays")
+    __float__ = __int__ = __complex__ = _refused("is no number", "call a Model on arrays and take it from there")
+    __len__ = _refused("has no length", "its sizes are in .shape, with None for the batch")
+    __bool__ = _refused("is neither true nor false", "a graph is the same for all data and cannot depend on values")
+    __iter__ = __getitem__ = __setitem__ = _refused("cannot be indexed", f"{REARRANGE}, or one of your own")
+    __abs__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __rtruediv__ = __floordiv__ = __mod__ = _refused(
+        "only takes +, -, * and division by a number", COMPUTE)
+    __lt__ = __le__ = __gt__ = __ge__ = _refused("cannot be compared", COMPUTE)
+
+    def __getattr__(self, name: str):
+        raise AttributeError(f"a symbolic tensor has no attribute {name!r}: it stands for what a layer will compute; "
+                             f"{REARRANGE}")
 
 
 def _reciprocal(number: Any) -> float:

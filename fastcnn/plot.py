@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.summaries import tensor_names
+from fastcnn.utils import flag
 
 # Inches: of a character, around a text, of a line, between boxes beside each other, from level to level.
 CHARACTER, MARGIN, LINE, GAP, LEVEL = 0.083, 0.16, 0.17, 0.3, 0.34
@@ -55,6 +56,7 @@ def graph(model: Any, path: Any = None, show_shapes: bool = True):
     ValueError
         For a model without shapes.
     """
+    show_shapes = flag(show_shapes, "show_shapes", "plot.graph")
     try:
         from matplotlib.figure import Figure
     except ImportError:

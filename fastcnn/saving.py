@@ -47,7 +47,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def save_file(
-    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
+    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any],
+    where: str = "save_file",
 ) -> None:
     """Write ``arrays`` and ``metadata`` to ``path``, atomically.
 
@@ -57,6 +58,7 @@ def save_file(
     arrays : name -> array of bool, integer or real numbers, any shape and memory order.
     metadata : what JSON can hold: dict with str keys, list, str, int, float, bool, None. NumPy scalars
         are stored as Python numbers; tuples come back as lists.
+    where : what errors call this function.
 
     Raises
     ------
@@ -69,19 +71,24 @@ def save_file(
     OSError
         If the file cannot be written; a file that was there before is unchanged.
     """
-    path = _checked_path(path, "save_file")
-    tensors = {name: _storable(name, array) for name, array in arrays.items()}
-    header = {_KEY: _to_json({"format_version": FORMAT_VERSION, "metadata": dict(metadata)})}
+    path = checked_path(path, where)
+    tensors = {name: _storable(name, array, where) for name, array in arrays.items()}
+    content = {"format_version": FORMAT_VERSION, "metadata": dict(metadata)}
+    header = {_KEY: to_json(content, f"{where}: metadata")}
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"save_file: the folder '{path.parent}' does not exist; create it first")
-    content = safetensors.numpy.save(tensors, header)
-    remedy = f"its folder must allow new files and have {len(content)} bytes free"
-    with writing(path, "save_file", remedy), atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+        raise FileNotFoundError(f"{where}: the folder '{path.parent}' does not exist; create it first")
+    if path.is_dir():
+        raise IsADirectoryError(f"{where}: '{path}' is a folder; give the name of a file")
+    data = safetensors.numpy.save(tensors, header)
+    remedy = f"its folder must allow new files and have {len(data)} bytes free"
+    with writing(path, where, remedy), atomic_path(path) as temporary:
+        temporary.write_bytes(data)
 
 
-def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read a file written by :func:`save_file`.
+def load_file(
+    path: str | os.PathLike[str], where: str = "load_file"
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read a file written by :func:`save_file`; errors call this function `where`.
 
     Returns
     -------
@@ -99,9 +106,9 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict
         If the file is cut short, damaged, not written by fastcnn, or of a format version this
         release does not read.
     """
-    path = _checked_path(path, "load_file")
+    path = checked_path(path, where, "fastcnn reads no other kind of file")
     if not path.is_file():
-        raise FileNotFoundError(f"load_file: no file '{path}' (looked in {path.resolve().parent})")
+        raise FileNotFoundError(f"{where}: no file '{path}' (looked in {path.resolve().parent})")
     with open(path, "rb"):
         pass  # raises PermissionError where safetensors would say "no such file"
     try:
@@ -172,29 +179,29 @@ def _table(match: WeightMatch, saved: Mapping[str, np.ndarray], wanted: Mapping[
     return "\n".join(lines + ([f"  ... and {hidden} more"] if hidden > 0 else []))
 
 
-def _checked_path(path: str | os.PathLike[str], where: str) -> Path:
+def checked_path(path: str | os.PathLike[str], where: str, remedy: str = "fastcnn writes no other files") -> Path:
+    """`path` as a Path; TypeError for what is none, ValueError for another suffix."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"{where}: expected the path of a file, got {path!r}")
     path = Path(path)
     if path.suffix != SUFFIX:
-        remedy = (f"use '{path}{SUFFIX}'" if where == "save_file" else
-                  "fastcnn reads no other kind of file")
         raise ValueError(f"{where}: the file name must end in '{SUFFIX}', got '{path}'; {remedy}")
     return path
 
 
-def _storable(name: str, array: np.ndarray) -> np.ndarray:
+def _storable(name: str, array: np.ndarray, where: str) -> np.ndarray:
     """The array as safetensors needs it: of a type the format knows, and contiguous (it reads raw memory)."""
     array = np.asarray(array)
     if array.dtype.name not in _DTYPES:
         raise TypeError(
-            f"save_file: array '{name}' has dtype {array.dtype}, which the file cannot hold; "
+            f"{where}: array '{name}' has dtype {array.dtype}, which the file cannot hold; "
             f"convert it to one of {', '.join(_DTYPES)}"
         )
     return np.asarray(array, order="C")
 
 
-def _to_json(value: Any) -> str:
+def to_json(value: Any, what: str) -> str:
+    """`value` as JSON text, NumPy's numbers as Python's; TypeError, which calls it `what`, for other objects."""
     def plain_number(item: Any) -> Any:
         if isinstance(item, np.generic):
             return item.item()
@@ -204,7 +211,7 @@ def _to_json(value: Any) -> str:
         return json.dumps(value, default=plain_number)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"save_file: metadata must hold only dict, list, str, int, float, bool and None: {error}"
+            f"{what} must hold only dict, list, str, int, float, bool and None: {error}"
         ) from error
 
 

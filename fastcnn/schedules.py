@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
-from fastcnn.utils import Configurable, real_number, resolve
+from fastcnn.utils import Configurable, flag, real_number, resolve
 
 
 class LearningRateSchedule(Configurable):
@@ -36,7 +36,7 @@ class ExponentialDecay(LearningRateSchedule):
         self.initial_learning_rate = _rate(initial_learning_rate, "initial_learning_rate", where)
         self.decay_steps = real_number(decay_steps, "decay_steps", where, low=0.0, open_low=True)
         self.decay_rate = real_number(decay_rate, "decay_rate", where, low=0.0, open_low=True)
-        self.staircase = bool(staircase)
+        self.staircase = flag(staircase, "staircase", where)
         self.name = name
 
     def __call__(self, step: int) -> float:

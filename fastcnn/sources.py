@@ -79,7 +79,10 @@ class IterableSource(Source):
 
 
 def batches_of(iterable: Any, where: str) -> Iterator[Any]:
-    """What it yields; TypeError for what yields nothing."""
+    """What it yields, or its items if it has as many as `len` says; TypeError for what yields nothing."""
+    if not hasattr(iterable, "__iter__") and hasattr(iterable, "__getitem__") and hasattr(iterable, "__len__"):
+        # As Keras's PyDataset: its items are often slices, which never end by themselves.
+        return (iterable[i] for i in range(len(iterable)))
     try:
         return iter(iterable)
     except TypeError:

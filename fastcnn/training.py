@@ -18,12 +18,11 @@ from fastcnn.callbacks import CallbackList, History
 from fastcnn.data import Dataset
 from fastcnn.graph import SymbolicTensor
 from fastcnn.kernels import _cpu
-from fastcnn.layers.arguments import flag
 from fastcnn.layers.base import Variable
 from fastcnn.ports import distinct
 from fastcnn.sources import ArraySource, IterableSource, Source, batches_of, inputs_of, is_arrays, number_of_batches
 from fastcnn.store import Store
-from fastcnn.utils import real_number, whole_number
+from fastcnn.utils import flag, real_number, whole_number
 
 if TYPE_CHECKING:
     from fastcnn.plan.plan import Plan
@@ -62,7 +61,7 @@ class Averages:
                     metric.total += float(io.totals[1])
                     metric.weight += io.rows
                 else:
-                    metric.update(io.targets, plan.outputs[i])
+                    metric.update(io.read_only_targets, plan.outputs[i])
 
     def logs(self) -> dict[str, float]:
         """'loss', each output's loss if there are several, and the metrics by name, as Keras names them: a, a_1."""
@@ -257,7 +256,8 @@ class Trainer:
                    if v.regularizer is not None and v.trainable)
 
     def _forward(self, xs, training: bool = False):
-        """One forward pass over all samples at once."""
+        """One forward pass over all samples at once; Keras takes `training` None for False."""
+        training = training is not None and flag(training, "training", self.name)
         inputs = self.graph.inputs
         if len(xs) != len(inputs):
             raise ValueError(f"{self.name}: expected {len(inputs)} inputs, got {len(xs)}")
@@ -378,11 +378,17 @@ class Trainer:
         calls = CallbackList(callbacks, add_history=True, verbose=verbose, model=self, params=params)
         self.stop_training = False
         self.history = calls.history  # at once: after Ctrl-C it holds the epochs that were done
+        with calls:
+            self._fit(range(initial_epoch, epochs), source, validation, calls, where)
+        return calls.history
+
+    def _fit(self, epochs: range, source: Source, validation: Source | None, calls: CallbackList, where: str) -> None:
+        """The loop over the epochs."""
         calls.on_train_begin()
         logs: dict[str, float] = {}
-        for epoch in range(initial_epoch, epochs):
+        for epoch in epochs:
             calls.on_epoch_begin(epoch)
-            logs = self._epoch("train", source, calls, where if epoch == initial_epoch else
+            logs = self._epoch("train", source, calls, where if epoch == epochs.start else
                                      f"{where}: epoch {epoch + 1} (a generator can be read only once; give a "
                                      f"Dataset or a list of batches)")
             if validation is not None:
@@ -394,7 +400,6 @@ class Trainer:
             if self.stop_training:
                 break
         calls.on_train_end(logs)
-        return calls.history
 
     def _epoch(self, kind: str, source: Source, calls: CallbackList, where: str) -> dict[str, float]:
         """One pass over the data: kind is 'train' or 'test'. Returns the logs."""
@@ -442,44 +447,58 @@ class Trainer:
 
     # -- evaluate and predict
 
-    def evaluate(self, x, y=None, batch_size: int = 32, return_dict: bool = False, verbose="auto"):
+    def evaluate(self, x, y=None, batch_size: int = 32, return_dict: bool = False, verbose="auto", sample_weight=None,
+                 callbacks=None):
         """Loss and metrics over the data: [loss, metric, ...], the loss alone without metrics, or a dict."""
         where = f"{self.name}.evaluate"
-        source = self._source(x, y, batch_size, False, 0.0, None, None, where)
-        calls = CallbackList(None, verbose=verbose, model=self, params={"steps": source.steps, "verbose": verbose})
-        calls.on_test_begin()
-        logs = self._epoch("test", source, calls, where)
-        calls.on_test_end(logs)
+        return_dict = flag(return_dict, "return_dict", where)
+        source = self._source(x, y, batch_size, False, 0.0, None, sample_weight, where)
+        params = {"steps": source.steps, "verbose": verbose}
+        with CallbackList(callbacks, verbose=verbose, model=self, params=params) as calls:
+            calls.on_test_begin()
+            logs = self._epoch("test", source, calls, where)
+            calls.on_test_end(logs)
         values = list(logs.values())
         return logs if return_dict else values if len(values) > 1 else values[0]
 
-    def predict(self, x, batch_size: int = 32, verbose=0):
-        """The outputs for all samples: an array, or for several outputs a list, or a dictionary by name."""
+    def predict(self, x, batch_size: int = 32, verbose=0, callbacks=None):
+        """The outputs for all samples: an array, or for several outputs a list, or a dictionary by name.
+
+        A callback's `on_predict_batch_end` gets those of the batch as `logs["outputs"]`.
+        """
         where = f"{self.name}.predict"
         batch_size = whole_number(batch_size, "batch_size", where)
-        if isinstance(x, Dataset) or not is_arrays(x):
-            calls = CallbackList(None, verbose=verbose, model=self,
-                                 params={"steps": number_of_batches(x), "verbose": verbose})
-            calls.on_predict_begin()
-            parts = []
-            for step, batch in enumerate(batches_of(x, where)):
-                parts.append(self.predict(inputs_of(batch, self), batch_size))
-                calls.on_predict_batch_end(step)
-            if not parts:
-                raise ValueError(f"{where}: the data holds no samples")
-            calls.on_predict_end()
-            lists = [self._outputs.unpack(part, where) for part in parts]
-            return self._outputs.pack([np.concatenate(p) for p in zip(*lists, strict=True)])
-        xs = self._prepare_inputs(x, where)
-        n = len(xs[0])
-        if n <= batch_size and verbose == 0:
+        is_iterable = isinstance(x, Dataset) or not is_arrays(x)
+        xs = [] if is_iterable else self._prepare_inputs(x, where)
+        if not is_iterable and len(xs[0]) <= batch_size and verbose == 0 and callbacks is None:
             return self._run_forward(xs)
+        steps = number_of_batches(x) if is_iterable else -(-len(xs[0]) // batch_size)
+        params = {"steps": steps, "verbose": verbose}
+        with CallbackList(callbacks, verbose=verbose, model=self, params=params) as calls:
+            calls.on_predict_begin()
+            outputs = (self._predict_iterable(x, batch_size, calls, where) if is_iterable else
+                       self._predict_arrays(xs, batch_size, calls))
+            calls.on_predict_end()
+        return outputs
+
+    def _predict_iterable(self, batches, batch_size: int, calls: CallbackList, where: str):
+        parts = []
+        for step, batch in enumerate(batches_of(batches, where)):
+            calls.on_predict_batch_begin(step)
+            parts.append(self.predict(inputs_of(batch, self), batch_size))
+            calls.on_predict_batch_end(step, {"outputs": parts[-1]})
+        if not parts:
+            raise ValueError(f"{where}: the data holds no samples")
+        lists = [self._outputs.unpack(part, where) for part in parts]
+        return self._outputs.pack([np.concatenate(p) for p in zip(*lists, strict=True)])
+
+    def _predict_arrays(self, xs, batch_size: int, calls: CallbackList):
+        n = len(xs[0])
         results = [np.empty((n, *t.sample_shape), np.float32) for t in self.graph.outputs]
-        params = {"steps": -(-n // batch_size), "verbose": verbose}
-        calls = CallbackList(None, verbose=verbose, model=self, params=params)
-        calls.on_predict_begin()
         packed = set()  # plans that have seen these weights
         for step, (first, last) in enumerate(slices(n, batch_size)):
+            if calls.has_batch_hooks:
+                calls.on_predict_batch_begin(step)
             with self._lock:
                 plan = self._plan("predict", last - first)
                 self._point(plan, xs, None, first)
@@ -488,6 +507,5 @@ class Trainer:
                 for result, output in zip(results, plan.outputs, strict=True):
                     result[first:last] = output
             if calls.has_batch_hooks:
-                calls.on_predict_batch_end(step)
-        calls.on_predict_end()
+                calls.on_predict_batch_end(step, {"outputs": self._outputs.pack([r[first:last] for r in results])})
         return self._outputs.pack(results)

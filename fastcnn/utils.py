@@ -86,6 +86,13 @@ def first_where(mask: np.ndarray, array: np.ndarray) -> tuple[Any, Any]:
     return (index[0] if len(index) == 1 else index), array[index].item()
 
 
+def flag(value: Any, name: str, where: str) -> bool:
+    """Return `value` as a bool; TypeError for anything else."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{where}: {name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def whole_number(value: Any, name: str, where: str, least: int = 1) -> int:
     """Return `value` as an int of `least` or more; else raise TypeError or ValueError."""
     message = f"{where}: {name} must be a whole number of {least} or more, got {value!r}"

@@ -10,6 +10,7 @@ import re
 import struct
 import sys
 import warnings
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -124,7 +125,7 @@ def test_batch_hooks_are_noticed():
     quiet = [
         History(),
         EarlyStopping(),
-        ModelCheckpoint("x"),
+        checkpoint("x"),
         LambdaCallback(on_epoch_end=print),
         ProgressBar(2),
     ]
@@ -132,7 +133,7 @@ def test_batch_hooks_are_noticed():
         OnBatch(),
         OnTestBatch(),
         TerminateOnNaN(),
-        ModelCheckpoint("x", save_freq=3),
+        checkpoint("x", save_freq=3),
         LambdaCallback(on_train_batch_end=print),
     ]
     assert not CallbackList(quiet).has_batch_hooks
@@ -255,6 +256,10 @@ def test_modes_refused():
         EarlyStopping(mode="maxx")
 
 
+def checkpoint(name, *arguments, **words):
+    return ModelCheckpoint(f"{name}.safetensors", *arguments, **words)
+
+
 def test_checkpoint_every_epoch(tmp_path, capsys):
     path = tmp_path / "new" / "m-{epoch:02d}-{val_loss:.2f}.safetensors"
     model, _ = train(ModelCheckpoint(path, verbose=1), [0.5, 0.256])
@@ -265,35 +270,39 @@ def test_checkpoint_every_epoch(tmp_path, capsys):
 
 
 def test_checkpoint_of_the_best_weights():
-    checkpoint = ModelCheckpoint("w-{epoch}", save_best_only=True, save_weights_only=True)
-    model, _ = train(checkpoint, [3, 2, 2.5, 1])
-    assert model.saved == [("weights", "w-1"), ("weights", "w-2"), ("weights", "w-4")]
+    every = checkpoint("w-{epoch}", save_best_only=True, save_weights_only=True)
+    model, _ = train(every, [3, 2, 2.5, 1])
+    assert model.saved == [("weights", f"w-{epoch}.safetensors") for epoch in (1, 2, 4)]
     model, _ = train(
-        ModelCheckpoint("w-{epoch}", save_best_only=True, initial_value_threshold=2.2), [3, 2, 1]
+        checkpoint("w-{epoch}", save_best_only=True, initial_value_threshold=2.2), [3, 2, 1]
     )
-    assert [path for _, path in model.saved] == ["w-2", "w-3"]
-    best = ModelCheckpoint("w-{epoch}", "val_accuracy", save_best_only=True)
+    assert [Path(path).stem for _, path in model.saved] == ["w-2", "w-3"]
+    best = checkpoint("w-{epoch}", "val_accuracy", save_best_only=True)
     model, _ = train(best, [0.1, 0.3, 0.2], key="val_accuracy")
-    assert [path for _, path in model.saved] == ["w-1", "w-2"]
+    assert [Path(path).stem for _, path in model.saved] == ["w-1", "w-2"]
 
 
 def test_checkpoint_every_few_batches():
-    model, _ = train(ModelCheckpoint("{epoch}-{batch}-{loss:.0f}", save_freq=3), [7, 8, 9], batches=4)
-    assert [path for _, path in model.saved] == ["1-3-7", "2-2-8", "3-1-9", "3-4-9"]
+    model, _ = train(checkpoint("{epoch}-{batch}-{loss:.0f}", save_freq=3), [7, 8, 9], batches=4)
+    assert [Path(path).stem for _, path in model.saved] == ["1-3-7", "2-2-8", "3-1-9", "3-4-9"]
 
 
 def test_checkpoint_without_its_entry_saves_and_warns():
     with pytest.warns(UserWarning, match="ModelCheckpoint monitors 'val_loss'"):
-        model, _ = train(ModelCheckpoint("m", save_best_only=True), [1, 2], key="loss")
+        model, _ = train(checkpoint("m", save_best_only=True), [1, 2], key="loss")
     assert len(model.saved) == 2
 
 
 def test_checkpoint_refuses():
     with pytest.raises(ValueError, match="save_freq must be 'epoch' or a number of batches, got 'batch'"):
-        ModelCheckpoint("m", save_freq="batch")
+        checkpoint("m", save_freq="batch")
     with pytest.raises(ValueError, match="asks for 'val_acc', which is not among the logs: val_loss, epoch"):
-        train(ModelCheckpoint("{val_acc:.2f}"), [1])
-    ModelCheckpoint("m", monitor="anything")  # nothing is compared, so no mode is needed
+        train(checkpoint("{val_acc:.2f}"), [1])
+    with pytest.raises(ValueError, match="ModelCheckpoint: the file name must end in '.safetensors', got 'm.keras'"):
+        ModelCheckpoint("m.keras")
+    with pytest.raises(TypeError, match="ModelCheckpoint: expected the path of a file, got None"):
+        ModelCheckpoint(None)
+    checkpoint("m", monitor="anything")  # nothing is compared, so no mode is needed
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -420,6 +421,36 @@ def test_missing_and_foreign_files(tmp_path):
         fc.load_model(tmp_path / "model.h5")
     with pytest.raises(ValueError, match="must end in '.safetensors'"):
         small_net().save(tmp_path / "model.keras")
+
+
+def test_errors_name_the_method_that_was_called(tmp_path):
+    net = small_net()
+    for method in ("save", "save_weights", "load_weights"):
+        with pytest.raises(FileNotFoundError, match=f"^{net.name}.{method}: "):
+            getattr(net, method)(tmp_path / "nowhere" / "net.safetensors")
+    with pytest.raises(FileNotFoundError, match="^load_model: no file "):
+        fc.load_model(tmp_path / "net.safetensors")
+
+
+def test_a_full_folder_is_told_without_numbers(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    net = small_net()
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(OSError, match=f"^{net.name}.save: cannot write .*No space left.*bytes free") as error:
+        net.save(tmp_path / "net.safetensors")
+    assert error.value.errno == errno.ENOSPC
+
+
+def test_configurations_must_be_json(tmp_path):
+    class Mine(layers.Layer):
+        def get_config(self):
+            return {"name": self.name, "function": print}
+
+    model = fc.Sequential([layers.Dense(2, input_shape=(3,)), Mine(name="mine")])
+    with pytest.raises(TypeError, match="mine: what get_config returns must hold only dict, list.*print"):
+        model.save(tmp_path / "net.safetensors")
 
 
 def change(metadata, *keys, value):

@@ -222,14 +222,19 @@ def model_file(tmp_path) -> str:
     (["train", "--seed", "-1"], "seed: expected 0 or more"),
     (["train", "--save", "model.h5"], "must end in '.safetensors'"),
     (["train", "--save", "/no/such/folder/m.safetensors"], "no folder '/no/such/folder'"),
+    (["train", "--save", "FOLDER"], ".safetensors' is a folder; give the name of a file"),
     (["train", "--threads", "5000"], "expected 1 to 1024 threads"),
     (["evaluate", "nothing.safetensors"], "no file 'nothing.safetensors'"),
-    (["predict", "nothing.safetensors", "a.png"], "no file 'nothing.safetensors'"),
+    (["predict", "nothing.safetensors", "a.png"], "fastcnn: load_model: no file 'nothing.safetensors' (looked in "),
+    (["predict", "MODEL", "nothing.png"], "fastcnn: predict: no file 'nothing.png' (looked in "),
+    (["predict", "MODEL", "MODEL"], "fastcnn: predict: cannot read '"),
     (["evaluate", "MODEL", "--dataset", "cifar"], "unknown data set 'cifar'. Did you mean 'cifar10'?"),
     (["predict", "MODEL", "a.png", "--dataset", "nowhere"], "no folder 'nowhere'"),
 ])
-def test_mistakes_are_one_line(capsys, monkeypatch, model_file, argv, message):
-    code, out, err = run(capsys, *[model_file if word == "MODEL" else word for word in argv])
+def test_mistakes_are_one_line(capsys, monkeypatch, model_file, tmp_path, argv, message):
+    (tmp_path / "folder.safetensors").mkdir()
+    paths = {"MODEL": model_file, "FOLDER": str(tmp_path / "folder.safetensors")}
+    code, out, err = run(capsys, *[paths.get(word, word) for word in argv])
     assert code == 2
     assert err.startswith("fastcnn: ")
     assert message in err

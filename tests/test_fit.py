@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import gc
+import io
 import pickle
+import sys
 import weakref
 
 import numpy as np
@@ -86,6 +88,23 @@ def test_loaders_of_lists():
         model.predict(iter([[X[0], X[1]]]))
 
 
+class Slices:
+    """As Keras's PyDataset: a length and items, which never raise IndexError."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        return X[8 * i : 8 * i + 8], Y[8 * i : 8 * i + 8]
+
+
+def test_items_by_number_end_with_the_length():
+    model = compiled(tiny_cnn())
+    assert model.evaluate(Slices(), verbose=0) == model.evaluate(Dataset(X, Y, batch_size=8), verbose=0)
+    assert len(model.predict(Slices())) == 23
+    assert model.fit(Slices(), epochs=2, verbose=0).epoch == [0, 1]
+
+
 def test_predictions_of_batches_show_progress(capsys):
     tiny_cnn().predict(Dataset(X, batch_size=9), verbose=1)
     assert capsys.readouterr().out.startswith("Predict - ")
@@ -108,6 +127,56 @@ def test_results_are_copies():
     model(X[::-1])
     model.predict(X[::-1])
     assert (first == kept).all()
+
+
+class SpoiltError(fc.losses.Loss):
+    """The mean squared error of a user who works in place."""
+
+    def per_sample(self, y_true, y_pred):
+        y_pred -= y_true
+        y_true[...] = np.nan
+        y_pred **= 2
+        return y_pred.mean(1)
+
+    def gradient(self, y_true, y_pred):
+        y_pred -= y_true
+        y_true[...] = np.nan
+        y_pred *= 2 / y_pred.size
+        return y_pred
+
+
+def spoilt_error(y_true, y_pred):
+    y_pred -= y_true
+    y_true[...] = np.nan
+    y_pred **= 2
+    return y_pred.mean(1)
+
+
+class Spoiler(fc.metrics.Mean):
+    def values(self, y_true, y_pred):
+        y_pred[...] = 0
+        return y_pred.mean(1)
+
+
+def net_of_rows():
+    return fc.Sequential([L.Flatten(input_shape=(12, 12, 3)), L.Dense(5, kernel_initializer="ones")])
+
+
+def test_losses_and_functions_may_work_in_place(rng):
+    targets = rng.standard_normal((len(X), 5)).astype(np.float32)
+    results = []
+    for loss, metric in (("mse", "mse"), (SpoiltError(), spoilt_error)):
+        model = compiled(net_of_rows(), "sgd", loss, metrics=[metric, "mae"])
+        history = model.fit(X, targets, batch_size=8, shuffle=False, epochs=2, verbose=0).history
+        results.append([*history.values(), model.evaluate(X, targets, verbose=0), model.predict(X)])
+    for kernel, spoilt in zip(*results, strict=True):
+        np.testing.assert_allclose(spoilt, kernel, rtol=1e-4)
+
+
+def test_metrics_of_ones_own_cannot_change_what_others_read(rng):
+    model = compiled(net_of_rows(), "sgd", "mse", metrics=[Spoiler("spoiler"), "mae"])
+    with pytest.raises(ValueError, match="read-only"):
+        model.evaluate(X, rng.standard_normal((len(X), 5)), verbose=0)
 
 
 def test_samples_in_lists_of_numbers():
@@ -293,6 +362,66 @@ def test_hooks_are_called_in_keras_order():
         "epoch_end",
         "train_end",
     ]
+
+
+def test_evaluate_and_predict_call_hooks():
+    """Keras's order; batches of prediction come with their outputs."""
+    seen, outputs = [], []
+    names = [f"on_{phase}_{edge}" for phase in ("test", "test_batch", "predict", "predict_batch")
+             for edge in ("begin", "end")]
+    record = callbacks.LambdaCallback(**{name: lambda *_, n=name: seen.append(n[3:]) for name in names})
+    keep = callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: outputs.append(logs["outputs"]))
+    model = compiled(tiny_cnn(), metrics=["accuracy"])
+    plain = model.evaluate(X, Y, batch_size=12, verbose=0)
+    assert model.evaluate(X, Y, batch_size=12, verbose=0, callbacks=[record]) == plain
+    assert seen == ["test_begin", *2 * ["test_batch_begin", "test_batch_end"], "test_end"]
+    for x, size in ((X, 12), (X, 32), (Dataset(X, batch_size=8), 32)):
+        seen.clear(), outputs.clear()
+        predictions = model.predict(x, batch_size=size, callbacks=[record, keep])
+        batches = len(x) if isinstance(x, Dataset) else -(-len(x) // size)
+        assert seen == ["predict_begin", *batches * ["predict_batch_begin", "predict_batch_end"], "predict_end"]
+        assert len(outputs) == batches
+        np.testing.assert_array_equal(np.concatenate(outputs), predictions)
+        np.testing.assert_array_equal(predictions, model.predict(X))
+
+
+def test_weights_of_samples_as_a_column(rng):
+    weights = rng.random(len(X)).astype(np.float32)
+    results = []
+    for given in (weights, weights[:, None]):
+        fc.seed(0)
+        model = compiled(tiny_cnn())
+        history = model.fit(X, Y, sample_weight=given, validation_data=(X, Y, given), verbose=0).history
+        assert history["val_loss"] == [model.evaluate(X, Y, sample_weight=given, verbose=0)]
+        results.append(history)
+    assert results[0] == results[1]
+    assert history["val_loss"][0] != model.evaluate(X, Y, verbose=0)
+    for loss in (fc.losses.MeanSquaredError(), fc.losses.Dice()):
+        maps = rng.random((len(X), 4, 4, 2)).astype(np.float32)
+        assert loss(maps, maps[::-1], weights[:, None]) == loss(maps, maps[::-1], weights)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_epoch_end", "on_test_batch_end", "on_predict_batch_end"])
+def test_an_error_ends_the_line_of_the_progress_bar(hook, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("the callback fails")
+
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    calls, model = [callbacks.LambdaCallback(**{hook: fail})], compiled(tiny_cnn())
+    work = {"on_test_batch_end": lambda: model.evaluate(X, Y, callbacks=calls),
+            "on_predict_batch_end": lambda: model.predict(X, verbose=1, callbacks=calls)}
+    with pytest.raises(RuntimeError, match="the callback fails") as error:  # kept, as the loop that it came from
+        work.get(hook, lambda: model.fit(X, Y, epochs=2, callbacks=calls))()
+    assert terminal.getvalue().endswith("\n")
+    left = terminal.getvalue()
+    del error
+    gc.collect()
+    assert terminal.getvalue() == left
 
 
 def test_hooks_may_ask_for_their_logs():

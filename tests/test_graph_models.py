@@ -530,3 +530,55 @@ def test_a_numpy_layer_may_overwrite_what_it_gets(rng):
     data, weights = rng.standard_normal((8, 6)), [rng.standard_normal((6, 6)), np.zeros(6)]
     for got, want in zip(step(InPlace()), step(L.ReLU()), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------ no numbers
+
+TENSOR = L.Conv2D(4, 3, name="conv")(fc.Input((8, 8, 3)))
+
+# (what a user of arrays may write, what the message must say)
+ON_SYMBOLS = {
+    "function": (lambda x: np.tanh(x), "is no argument for numpy.tanh: .* compute with layers"),
+    "function of two": (lambda x: np.maximum(x, 0), "is no argument for numpy.maximum"),
+    "reduction": (lambda x: np.sum(x), "is no argument for numpy.add"),
+    "mean": (lambda x: np.mean(x), "is no array"),
+    "joining": (lambda x: np.concatenate([x, x]), "is no array"),
+    "array": (lambda x: np.asarray(x), "is no array: .* call a Model on arrays"),
+    "operation": (lambda x: fc.ops.relu(x), "is no array"),
+    "data": (lambda x: fc.Sequential([L.Flatten()]).predict(x), "is no array"),
+    "slice": (lambda x: x[:, :2], "cannot be indexed: .* Cropping2D"),
+    "assignment": (lambda x: x.__setitem__(0, 1), "cannot be indexed"),
+    "loop": (lambda x: list(x), "cannot be indexed"),
+    "length": (lambda x: len(x), "has no length: .*in .shape"),
+    "float": (lambda x: float(x), "is no number: .* call a Model on arrays"),
+    "int": (lambda x: int(x), "is no number"),
+    "condition": (lambda x: 1 if x else 2, "is neither true nor false: .* cannot depend on values"),
+    "condition of values": (lambda x: 1 if x > 0 else 2, "cannot be compared"),
+    "power": (lambda x: x**2, r"only takes \+, -, \* and division by a number"),
+    "reciprocal": (lambda x: 1 / x, "only takes"),
+    "reciprocal in NumPy": (lambda x: np.float32(1) / x, "is no argument for numpy.divide"),
+    "product of matrices": (lambda x: np.ones((2, 2)) @ x, "is no argument for numpy.matmul"),
+    "sum with an array": (lambda x: np.ones(4) + x, "the other operand must be a symbolic tensor or a number"),
+}
+
+
+@pytest.mark.parametrize("name", ON_SYMBOLS)
+def test_symbolic_tensors_hold_no_numbers(name):
+    call, words = ON_SYMBOLS[name]
+    with pytest.raises(TypeError, match=words) as error:
+        call(TENSOR)
+    assert "<symbolic tensor (None, 6, 6, 4) conv>" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["view", "reshape", "flatten", "mean", "size", "dtype"])
+def test_symbolic_tensors_have_no_methods_of_arrays(name):
+    with pytest.raises(AttributeError, match=f"a symbolic tensor has no attribute '{name}': .* Flatten, Permute"):
+        getattr(TENSOR, name)
+    assert not hasattr(TENSOR, name)
+
+
+def test_numbers_of_numpy_make_layers(rng):
+    x = fc.Input((3,))
+    model = fc.Model(x, np.float32(2) * x + np.array(1.0) - np.add(x, x) / np.float64(4))
+    data = rng.standard_normal((5, 3)).astype(np.float32)
+    np.testing.assert_allclose(model.predict(data), 2 * data + 1 - data / 2, rtol=1e-6)

@@ -11,6 +11,7 @@ from fastcnn.kernels._executor import Program, Stage, run_op
 from fastcnn.kernels._op import Tensor
 from fastcnn.ops._engine import tensor
 from tests.check import EPS32, TINY32, Framed, assert_close, assert_same, guarded, small_ints
+from tests.philox import dropout_mask as mask
 from tests.philox import philox4x32
 
 CHANNELS = (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33)
@@ -328,20 +329,6 @@ def test_reduce_adds_in_order(machine, rng):
      [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1])])
 def test_philox_known_answers(counter, key, want):
     assert philox4x32(np.array(counter, np.uint64), key).tolist() == want
-
-
-def mask(shape, rate, state, stream):
-    """What is kept: element 64 b + 16 w + l of image n is word w of counter (16 b + l, n, step, stream)."""
-    n, size = shape[0], int(np.prod(shape[1:]))
-    element = np.arange(size)
-    counter = np.zeros((n, size, 4), np.uint64)
-    counter[..., 0] = element // 64 * 16 + element % 16
-    counter[..., 1] = np.arange(n)[:, None]
-    counter[..., 2:] = int(state[1]) % 2**32, stream
-    words = philox4x32(counter, (int(state[0]) % 2**32, int(state[0]) >> 32))
-    word = np.take_along_axis(words, np.broadcast_to(element // 16 % 4, (n, size))[..., None], 2)[..., 0]
-    signed = word.astype(np.uint32).view(np.int32)
-    return (signed >= round(rate * 2**32) - 2**31).reshape(shape)
 
 
 STATE = np.array([0x9E3779B97F4A7C15, 2**32 + 5], np.uint64)

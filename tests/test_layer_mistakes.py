@@ -221,6 +221,13 @@ MISTAKES = {
     "rate negative": (lambda: layers.Dropout(-0.1, name="d"), ValueError, ["d: rate", "-0.1"]),
     "rate NaN": (lambda: layers.Dropout(float("nan"), name="d"), ValueError, ["d: rate", "nan"]),
     "max_value": (lambda: layers.ReLU(max_value=5, name="r"), ValueError, ["r: max_value", "None or 6", "5"]),
+    "threshold": (
+        lambda: layers.ReLU(threshold=1.5, name="r"),
+        ValueError,
+        ["r: threshold must be 0, got 1.5", "Rescaling", "layer of your own"],
+    ),
+    "seed of dropout": (lambda: layers.Dropout(0.5, seed=-1, name="d"), ValueError, ["d: seed must lie in 0", "-1"]),
+    "seed as text": (lambda: layers.SpatialDropout2D(0.5, seed="a", name="d"), TypeError, ["d: seed must be a whole"]),
     "max_value and slope": (
         lambda: layers.ReLU(6, 0.1, name="r"),
         ValueError,

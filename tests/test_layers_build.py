@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from fastcnn import initializers, layers, regularizers
+from fastcnn import initializers, layers, ops, regularizers
 from fastcnn.graph import SymbolicTensor
 from fastcnn.layers import activations
 from fastcnn.layers.base import unique_name
@@ -100,14 +100,14 @@ TABLE = [
     ("Reshape", {"target_shape": (28, 28, 1), "input_shape": (784,)}, (784,), (28, 28, 1), 0, 0),
     ("Activation", {"activation": "swish"}, (3, 2), (3, 2), 0, 0),
     ("ReLU", {"max_value": 6}, (4, 4, 3), (4, 4, 3), 0, 0),
-    ("ReLU", {"negative_slope": 0.1}, (5,), (5,), 0, 0),
+    ("ReLU", {"negative_slope": 0.1, "threshold": 0}, (5,), (5,), 0, 0),
     ("LeakyReLU", {"negative_slope": 0.2}, (5,), (5,), 0, 0),
     ("ELU", {"alpha": 0.5}, (5,), (5,), 0, 0),
     ("PReLU", {}, (4, 4, 3), (4, 4, 3), 48, 0),
     ("PReLU", {"shared_axes": [1, 2], "alpha_initializer": "ones", "trainable": False}, (4, 5, 3), (4, 5, 3), 3, 0),
     ("Softmax", {"axis": 2}, (4, 3), (4, 3), 0, 0),
-    ("Dropout", {"rate": 0.5}, (4, 3), (4, 3), 0, 0),
-    ("SpatialDropout2D", {"rate": 0.25}, (4, 4, 3), (4, 4, 3), 0, 0),
+    ("Dropout", {"rate": 0.5, "seed": 7}, (4, 3), (4, 3), 0, 0),
+    ("SpatialDropout2D", {"rate": 0.25, "seed": 2**64 - 1}, (4, 4, 3), (4, 4, 3), 0, 0),
     ("Rescaling", {"scale": 1 / 255, "offset": -1}, (4, 4, 3), (4, 4, 3), 0, 0),
     ("RandomFlip", {"mode": "vertical"}, (4, 4, 3), (4, 4, 3), 0, 0),
     ("RandomTranslation", {"height_factor": 0.1, "width_factor": (-0.2, 0)}, (4, 4, 3), (4, 4, 3), 0, 0),
@@ -434,3 +434,35 @@ def test_every_activation_is_known_to_the_engine(name):
 
 def test_strides_and_dilation_together():
     assert layers.Conv2D(1, 3, strides=2, dilation_rate=2)(layers.Input((9, 9, 1))).shape == (None, 3, 3, 1)
+
+
+# ------------------------------------------------------------------------------------------ TensorFlow's spelling
+
+
+@pytest.mark.parametrize(("make", "shape"), [
+    (lambda padding: layers.Conv2D(4, 3, strides=2, padding=padding), (8, 9, 3)),
+    (lambda padding: layers.Conv2DTranspose(4, 3, strides=2, padding=padding), (8, 9, 3)),
+    (lambda padding: layers.SeparableConv2D(4, 3, padding=padding), (8, 9, 3)),
+    (lambda padding: layers.Conv1D(4, 3, padding=padding), (8, 3)),
+    (lambda padding: layers.AveragePooling2D(3, 2, padding), (8, 9, 3)),
+    (lambda padding: layers.MaxPooling3D(2, padding=padding), (5, 5, 5, 2)),
+])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_padding_in_capitals(make, shape, padding):
+    layer, capitals = make(padding), make(padding.upper())
+    assert capitals.padding == capitals.get_config()["padding"] == padding
+    assert capitals.compute_output_shape((None, *shape)) == layer.compute_output_shape((None, *shape))
+
+
+def test_causal_in_capitals():
+    assert layers.Conv1D(4, 3, padding="Causal").padding == "causal"
+    with pytest.raises(ValueError, match="padding 'causal' is for convolutions"):
+        layers.MaxPooling1D(2, padding="CAUSAL")
+
+
+def test_operations_take_capitals(rng):
+    x, w = rng.standard_normal((2, 7, 8, 3)), rng.standard_normal((3, 3, 3, 4))
+    for call in (lambda padding: ops.conv2d(x, w, strides=2, padding=padding),
+                 lambda padding: ops.conv2d_transpose(x, w.transpose(0, 1, 3, 2), strides=2, padding=padding),
+                 lambda padding: ops.max_pool2d(x, 3, padding=padding)):
+        np.testing.assert_array_equal(call("SAME"), call("same"))

@@ -55,15 +55,12 @@ def no_super_in_layer():
     fc.Sequential([L.Dense(3, input_shape=(3,)), Mine()])
 
 
-def scalar_loss():
-    class Mine(fc.losses.Loss):
-        def per_sample(self, y_true, y_pred):
-            return 1.0
-
-        def gradient(self, y_true, y_pred):
-            return np.zeros_like(y_pred)
-
-    fit(X, np.zeros((len(X), 5)), loss=Mine("mine"))
+def loss_of(per_sample=lambda y_true, y_pred: y_pred.sum(1), gradient=lambda y_true, y_pred: np.zeros_like(y_pred),
+            **words):
+    """Train with a loss that returns what these functions do."""
+    methods = {"per_sample": lambda self, *arrays: per_sample(*arrays),
+               "gradient": lambda self, *arrays: gradient(*arrays)}
+    fit(X, np.zeros((len(X), 5)), loss=type("Mine", (fc.losses.Loss,), methods)("mine"), **words)
 
 
 def metric_of(value):
@@ -390,7 +387,56 @@ MISTAKES = {
         ValueError,
         "mine: backward must return the gradients of 1 inputs, got 2",
     ),
-    "loss of a batch": (scalar_loss, ValueError, r"mine: per_sample must return the loss of each of \d+ samples"),
+    "weight for each sample": (
+        lambda: L.Layer(name="mine").add_weight((None, 4)),
+        TypeError,
+        "mine.add_weight: every size in shape must be a whole number of 0 or more, got None",
+    ),
+    "loss of a batch": (
+        lambda: loss_of(lambda y_true, y_pred: 1.0),
+        ValueError,
+        r"mine: per_sample must return the loss of each of 23 samples, got float64 of shape \(\)",
+    ),
+    "losses that are no numbers": (
+        lambda: loss_of(lambda y_true, y_pred: np.full(len(y_pred), None)),
+        ValueError,
+        r"mine: per_sample must return the loss of each of 23 samples, got object of shape \(23,\)",
+    ),
+    "loss without gradient": (
+        lambda: loss_of(gradient=lambda y_true, y_pred: None),
+        TypeError,
+        r"mine: gradient must return an array of shape \(23, 5\), got None; does it end with return",
+    ),
+    "loss without weighted gradient": (
+        lambda: loss_of(gradient=lambda y_true, y_pred: None, sample_weight=np.ones(len(X))),
+        TypeError,
+        r"mine: gradient must return an array of shape \(23, 5\), got None",
+    ),
+    "gradient of each sample": (
+        lambda: loss_of(gradient=lambda y_true, y_pred: np.ones(len(y_pred))),
+        ValueError,
+        r"mine: gradient must return an array of shape \(23, 5\), got \(23,\)",
+    ),
+    "gradient of each sample, weighted": (
+        lambda: loss_of(gradient=lambda y_true, y_pred: np.ones(len(y_pred)), sample_weight=np.ones(len(X))),
+        ValueError,
+        r"mine: gradient must return an array of shape \(23, 5\), got \(23,\)",
+    ),
+    "complex gradient": (
+        lambda: loss_of(gradient=lambda y_true, y_pred: y_pred * 1j),
+        TypeError,
+        r"mine: gradient must return an array of shape \(23, 5\) that holds real numbers, got dtype complex64",
+    ),
+    "ragged gradient": (
+        lambda: loss_of(gradient=lambda y_true, y_pred: [[1.0], [2.0, 3.0]]),
+        ValueError,
+        r"mine: gradient must return an array of shape \(23, 5\): .*inhomogeneous",
+    ),
+    "layer without gradient": (
+        lambda: compiled(layer_of(backward=lambda self, dy: None)).fit(X, Y, verbose=0),
+        TypeError,
+        r"mine: backward must return an array of shape \(\d+, 10, 10, 4\), got None; does it end with return",
+    ),
     "metric of nothing": (lambda: metric_of(None), ValueError, "mine: the function must return a number, .*object"),
     "metric of other samples": (lambda: metric_of(np.ones(3)), ValueError, r"the function .*got float64 .*\(3,\)"),
     "division by zero": (lambda: fc.Input((3,)) / 0, ValueError, "the divisor must not be 0"),

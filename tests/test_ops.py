@@ -342,7 +342,7 @@ MISTAKES = [
         ValueError,
         "max_pool2d: padding .* must be below the pool_size",
     ),
-    (ops.max_pool2d, (X, 2), {"padding": "SAME"}, ValueError, "max_pool2d: padding must be 'valid', 'same'"),
+    (ops.max_pool2d, (X, 2), {"padding": "smae"}, ValueError, "max_pool2d: padding must be 'valid', 'same'"),
     (ops.min_pool2d, (np.zeros((2, 0, 3, 1)), 1), {}, ValueError, "min_pool2d: .*at least one pixel"),
     (ops.max_pool2d_grad, (X, X, 2), {}, ValueError, r"max_pool2d_grad: dy must have shape \(2, 3, 4, 3\)"),
     (ops.avg_pool2d, (X.astype(complex), 2), {}, TypeError, "avg_pool2d: x must hold real numbers"),

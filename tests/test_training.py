@@ -9,7 +9,8 @@ import fastcnn as fc
 from fastcnn import initializers, losses, optimizers, regularizers
 from fastcnn import layers as L  # noqa: N812
 from tests import float64_training as float64
-from tests.check import bits
+from tests.check import assert_same, bits
+from tests.philox import dropout_mask as mask
 from tests.small_nets import SPARSE, NumpyAdd, X, Y, compiled, odd_cnn, smooth_cnn, tiny_cnn
 
 pytestmark = pytest.mark.usefixtures("usual_threads")
@@ -338,6 +339,45 @@ def test_dropout_draws_anew_in_every_pass():
     fc.seed(0)
     again = fc.Sequential([L.Dropout(0.5, input_shape=(100,))])
     assert (again(x, training=True) == passes[0]).all()
+
+
+def trained_with_dropout(global_seed, steps, **seed):
+    """Weights after some steps from the same start, with noise that `fastcnn.seed` changes or not."""
+    fc.seed(global_seed)
+    model = fc.Sequential([L.Flatten(input_shape=(12, 12, 3)), L.Dropout(0.5, **seed),
+                           L.Dense(5, "softmax", kernel_initializer="ones")])
+    compiled(model)
+    for _ in range(steps):
+        model.train_on_batch(X, Y)
+    return model
+
+
+def test_dropout_with_a_seed_of_its_own(tmp_path):
+    """Its masks are those of that seed, one for each step, also in batches of another size and after loading."""
+    first, again, other = (trained_with_dropout(*words, seed=seed).get_weights()[0]
+                           for *words, seed in ((1, 3, 42), (2, 3, 42), (2, 3, 43)))
+    assert_same(again, first)
+    assert (other != first).any()
+    assert (trained_with_dropout(1, 3).get_weights()[0] != trained_with_dropout(2, 3).get_weights()[0]).any()
+    model = trained_with_dropout(3, 2, seed=42)
+    model.save(tmp_path / "m.safetensors")
+    model = fc.load_model(tmp_path / "m.safetensors")
+    model.train_on_batch(X, Y)
+    assert_same(model.get_weights()[0], first)
+    counted = fc.Sequential([L.Dropout(0.5, seed=42, input_shape=(200,))])
+    masks = [counted(np.ones((n, 200)), training=True) for n in (3, 2, 3)]
+    for step, y in enumerate(masks):
+        assert_same(y, 2.0 * mask(y.shape, 0.5, (42, step), 0))
+
+
+def test_dropout_with_a_seed_is_the_same_in_the_backward_pass():
+    """Where values were dropped, rows of the weights' gradient are zero, also if they are computed twice."""
+    for recompute in (False, True):
+        model = fc.Sequential([L.Dropout(0.5, seed=5, input_shape=(64,)), L.Dense(2, use_bias=False)])
+        model.compile(optimizers.SGD(1.0), "mse", recompute=recompute)
+        before = model.get_weights()[0]
+        model.train_on_batch(np.ones((1, 64)), np.full((1, 2), 100.0))
+        assert ((model.get_weights()[0] != before).all(1) == mask((1, 64), 0.5, (5, 0), 0)[0]).all()
 
 
 def test_empty_batches():

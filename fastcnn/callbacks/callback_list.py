@@ -23,6 +23,8 @@ class CallbackList:
     Attributes
     ----------
     has_batch_hooks : whether any callback wants the hooks of single batches.
+
+    In a `with` statement, an error ends the line of the progress bar before anyone prints a traceback.
     """
 
     def __init__(
@@ -47,6 +49,14 @@ class CallbackList:
 
     def _find(self, kind: type[Callback]) -> Callback | None:
         return next((c for c in self.callbacks if isinstance(c, kind)), None)
+
+    def __enter__(self) -> CallbackList:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        progress = self._find(ProgressBar)
+        if kind is not None and progress is not None:
+            progress.break_off()
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         if name not in ALL_HOOKS:

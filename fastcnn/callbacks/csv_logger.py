@@ -10,6 +10,7 @@ from typing import TextIO
 
 from fastcnn.callbacks.callback import Callback, Logs
 from fastcnn.errors import writing
+from fastcnn.utils import flag
 
 
 class CSVLogger(Callback):
@@ -31,7 +32,7 @@ class CSVLogger(Callback):
         super().__init__()
         self.filename = Path(filename)
         self.separator = separator
-        self.append = append
+        self.append = flag(append, "append", "CSVLogger")
         self._columns: list[str] | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastcnn.callbacks.callback import Callback, Logs
 from fastcnn.errors import unknown_name
-from fastcnn.utils import whole_number
+from fastcnn.utils import flag, whole_number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +95,7 @@ class EarlyStopping(Monitor):
         self.patience = whole_number(patience, "patience", "EarlyStopping", 0)
         self.verbose = verbose
         self.baseline = baseline
-        self.restore_best_weights = restore_best_weights
+        self.restore_best_weights = flag(restore_best_weights, "restore_best_weights", "EarlyStopping")
         self.start_from_epoch = start_from_epoch
         self.on_train_begin()
 
@@ -134,8 +134,8 @@ class ModelCheckpoint(Monitor):
 
     Parameters
     ----------
-    filepath : file to write; ``{epoch:02d}``, ``{val_loss:.2f}`` and the like are filled in from the logs.
-        Missing folders are made.
+    filepath : file to write, ending in ``.safetensors``; ``{epoch:02d}``, ``{val_loss:.2f}`` and the like are filled in
+        from the logs. Missing folders are made.
     monitor, mode : see `EarlyStopping`; they matter with `save_best_only`.
     save_best_only : save only if the monitored value is the best so far.
     save_weights_only : call ``model.save_weights`` rather than ``model.save``.
@@ -159,10 +159,12 @@ class ModelCheckpoint(Monitor):
             raise ValueError(
                 f"ModelCheckpoint: save_freq must be 'epoch' or a number of batches, got {save_freq!r}"
             )
-        self.filepath = str(filepath)
+        from fastcnn.saving import checked_path  # here: slow to import
+
+        self.filepath = str(checked_path(filepath, "ModelCheckpoint"))
         self.verbose = verbose
-        self.save_best_only = save_best_only
-        self.save_weights_only = save_weights_only
+        self.save_best_only = flag(save_best_only, "save_best_only", "ModelCheckpoint")
+        self.save_weights_only = flag(save_weights_only, "save_weights_only", "ModelCheckpoint")
         self.save_freq = save_freq
         self.best = self.worst if initial_value_threshold is None else initial_value_threshold
         self._epoch = self._batches = 0

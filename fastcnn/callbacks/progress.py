@@ -70,6 +70,11 @@ class ProgressBar(Callback):
     def on_predict_end(self, logs: Logs | None = None) -> None:
         self._end(None)
 
+    def break_off(self) -> None:
+        """Leave the bar as it is, and the line, after an error in the loop."""
+        self._training = False
+        self._close()
+
     def _begin(self, title: str) -> None:
         self._title, self._start = title, time.perf_counter()
         if self.uses_bar:

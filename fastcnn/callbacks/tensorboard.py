@@ -11,6 +11,7 @@ import numpy as np
 from fastcnn.callbacks.callback import Callback, Logs
 from fastcnn.callbacks.events import EventWriter
 from fastcnn.errors import writing
+from fastcnn.utils import flag
 
 
 class TensorBoard(Callback):
@@ -43,7 +44,7 @@ class TensorBoard(Callback):
                              f"{update_freq!r}")
         self.log_dir = Path(log_dir)
         self.update_freq = update_freq
-        self.write_steps_per_second = bool(write_steps_per_second)
+        self.write_steps_per_second = flag(write_steps_per_second, "write_steps_per_second", "TensorBoard")
         self._every = frequency if isinstance(frequency, int) else 0
         self._writers: dict[str, EventWriter] = {}
         self._start, self._first_step = 0.0, 0

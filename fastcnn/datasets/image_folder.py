@@ -164,17 +164,19 @@ def _load(
     return x, np.array([label for _, label in images], label_type)
 
 
-def read_image(path: Path, color_mode: str, size: tuple[int, int] | None) -> np.ndarray:
-    """One picture as a uint8 array (height, width, channels)."""
+def read_image(path: Path, color_mode: str, size: tuple[int, int] | None, where: str = _WHERE) -> np.ndarray:
+    """One picture as a uint8 array (height, width, channels); errors call this function `where`."""
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError(f"{_WHERE} reads pictures with Pillow; run: pip install pillow") from error
+        raise ImportError(f"{where} reads pictures with Pillow; run: pip install pillow") from error
+    if not path.is_file():
+        raise FileNotFoundError(f"{where}: no file '{path}' (looked in {path.resolve().parent})")
     try:
         with Image.open(path) as file:
             picture = file.convert(_MODES[color_mode])
     except Exception as error:  # Pillow's decoders raise errors of many types
-        raise ValueError(f"{_WHERE}: cannot read '{path}': {error}; repair or remove the file") from error
+        raise ValueError(f"{where}: cannot read '{path}': {error}; repair or remove the file") from error
     if size is not None:
         picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     pixels = np.asarray(picture)

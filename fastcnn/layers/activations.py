@@ -80,14 +80,20 @@ class ReLU(DeclaredLayer):
     ----------
     max_value : None, or 6 for ReLU6.
     negative_slope : 0 or more; a slope and a `max_value` together are refused.
+    threshold : 0, the only one.
     """
 
-    def __init__(self, max_value: float | None = None, negative_slope: float = 0.0, input_shape: Any = None,
-                 name: str | None = None) -> None:
+    def __init__(self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0,
+                 input_shape: Any = None, name: str | None = None) -> None:
         super().__init__(input_shape, name)
+        own = "a layer of your own, a subclass of Layer with forward and backward in NumPy"
         if max_value not in (None, 6):
             raise ValueError(f"{self.name}: max_value must be None or 6, got {max_value!r}; use one of "
-                             f"them, or write a layer of your own")
+                             f"them, or {own}")
+        self.threshold = real_number(threshold, "threshold", self.name)
+        if self.threshold:
+            raise ValueError(f"{self.name}: threshold must be 0, got {threshold!r}; leave it out, use Rescaling(1, "
+                             f"offset=-threshold) before a ReLU if values should start from 0 there, or {own}")
         self.max_value = None if max_value is None else 6.0
         self.negative_slope = real_number(negative_slope, "negative_slope", self.name, low=0.0)
         if self.max_value and self.negative_slope:

@@ -46,13 +46,6 @@ def check_call(init: Callable[..., None], arguments: Sequence[Any], words: Mappi
         raise TypeError(f"{where}: {error}; its arguments are {', '.join(accepted)}") from None
 
 
-def flag(value: Any, what: str, where: str) -> bool:
-    """`value` as a bool; TypeError for anything else."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{where}: {what} must be True or False, got {value!r}")
-    return bool(value)
-
-
 def axis_number(axis: Any, where: str) -> int:
     """`axis` as an int; TypeError for anything else."""
     try:
@@ -61,6 +54,17 @@ def axis_number(axis: Any, where: str) -> int:
     except TypeError:
         pass
     raise TypeError(f"{where}: axis must be a whole number, got {axis!r}; use -1, the last axis")
+
+
+def own_seed(seed: Any, where: str) -> int | None:
+    """The seed of a layer's own random numbers, a whole number of 64 bits; or None, for those of the model."""
+    if seed is None:
+        return None
+    if isinstance(seed, (bool, np.bool_)) or not hasattr(seed, "__index__"):
+        raise TypeError(f"{where}: seed must be a whole number or None, got {seed!r}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"{where}: seed must lie in 0 .. 2**64 - 1, got {seed}")
+    return operator.index(seed)
 
 
 def sample_shape(shape: Any, what: str, where: str) -> tuple[int, ...]:

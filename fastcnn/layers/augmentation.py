@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastcnn.errors import unknown_name
 from fastcnn.kernels import _augment
+from fastcnn.layers.arguments import own_seed
 from fastcnn.layers.declared import IMAGES, DeclaredLayer
 from fastcnn.plan.augmentation import Augment, Driver
 from fastcnn.utils import real_number, whole_number
@@ -30,7 +31,7 @@ class _Augmentation(DeclaredLayer):
 
     def __init__(self, seed: int | None, input_shape: Any, name: str | None) -> None:
         super().__init__(input_shape, name)
-        self.seed = None if seed is None else _seed(seed, self.name)
+        self.seed = own_seed(seed, self.name)
 
     def driver(self, shape: tuple[int, ...]) -> Driver:
         """The op for images (h, w, channels), but for its tensors and random numbers."""
@@ -276,11 +277,3 @@ def _pair(value: Any, name: str, where: str) -> Bounds:
 
 def _one_plus(bounds: Bounds) -> Bounds:
     return 1 + bounds[0], 1 + bounds[1]
-
-
-def _seed(value: Any, where: str) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{where}: seed must be a whole number or None, got {value!r}")
-    if not 0 <= value < 2**64:
-        raise ValueError(f"{where}: seed must lie in 0 .. 2**64 - 1, got {value}")
-    return int(value)

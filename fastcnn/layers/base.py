@@ -15,6 +15,7 @@ from fastcnn import initializers, random, regularizers
 from fastcnn.arrays import MOST_VALUES, as_float32
 from fastcnn.graph import Node, SymbolicTensor
 from fastcnn.layers.arguments import explained
+from fastcnn.utils import flag, whole_number
 
 if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering
@@ -93,6 +94,12 @@ def assign_all(variables: Sequence[Variable], values: Sequence[np.ndarray], wher
         variable.assign(value)
 
 
+def _weight_shape(shape: Any, where: str) -> tuple[int, ...]:
+    """`shape` as a tuple of ints; a number stands for one axis."""
+    sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
+    return tuple(whole_number(size, "every size in shape", where, 0) for size in sizes)
+
+
 class Layer:
     """A declaration: which shapes, which weights, and which operations of the engine it becomes.
 
@@ -155,7 +162,8 @@ class Layer:
         """Make a weight: a float32 `Variable` drawn from `initializer`, at the end of `variables`."""
         if any(variable.name == name for variable in self.variables):
             raise ValueError(f"{self.name}.add_weight: two weights named {name!r}; give each its own name=")
-        make, shape = initializers.get(initializer, self.name), tuple(int(s) for s in shape)
+        trainable = flag(trainable, "trainable", f"{self.name}.add_weight")
+        make, shape = initializers.get(initializer, self.name), _weight_shape(shape, f"{self.name}.add_weight")
         try:
             if prod(shape) > MOST_VALUES:
                 raise MemoryError

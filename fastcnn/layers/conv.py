@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from fastcnn import algorithms, initializers, regularizers
 from fastcnn.geometry import Window, Window3D, resolve_padding, sizes
 from fastcnn.layers.activations import activation_name, lower_activation
-from fastcnn.layers.arguments import Shape, flag
+from fastcnn.layers.arguments import Shape
 from fastcnn.layers.declared import IMAGES, DeclaredLayer
 from fastcnn.plan import convolution
-from fastcnn.utils import whole_number
+from fastcnn.utils import flag, whole_number
 
 if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering
@@ -25,7 +25,7 @@ def check_padding(padding: Any, where: str, rank: int = 2) -> Any:
     """'valid', 'same', or explicit zeros as ((top, bottom), (left, right)); errors name the layer."""
     ones = (1,) * rank
     zeros = resolve_padding(padding, ones, ones, ones, ones, where)
-    return padding if isinstance(padding, str) else zeros
+    return padding.lower() if isinstance(padding, str) else zeros
 
 
 def check_algorithm(algorithm: Any, where: str) -> str:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from fastcnn import initializers, regularizers
 from fastcnn.graph import SymbolicTensor
 from fastcnn.layers.activations import activation_name, lower_activation
-from fastcnn.layers.arguments import Shape, flag, sample_shape
+from fastcnn.layers.arguments import Shape, sample_shape
 from fastcnn.layers.base import unique_name
 from fastcnn.layers.declared import DeclaredLayer
 from fastcnn.plan import convolution, operations
-from fastcnn.utils import whole_number
+from fastcnn.utils import flag, whole_number
 
 if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering

@@ -6,10 +6,10 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from fastcnn import initializers, regularizers
-from fastcnn.layers.arguments import Shape, axis_number, flag
+from fastcnn.layers.arguments import Shape, axis_number
 from fastcnn.layers.declared import DeclaredLayer
 from fastcnn.plan import normalization, operations
-from fastcnn.utils import real_number, whole_number
+from fastcnn.utils import flag, real_number, whole_number
 
 if TYPE_CHECKING:
     from fastcnn.layers.base import Variable

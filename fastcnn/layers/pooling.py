@@ -6,11 +6,12 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from fastcnn.geometry import sizes
-from fastcnn.layers.arguments import Shape, flag
+from fastcnn.layers.arguments import Shape
 from fastcnn.layers.conv import WINDOWS, check_padding
 from fastcnn.layers.declared import IMAGES, SEQUENCES, VOLUMES, DeclaredLayer
 from fastcnn.plan import operations
 from fastcnn.plan.volumes import SlicePool
+from fastcnn.utils import flag
 
 if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.arrays import as_float32
-from fastcnn.layers.arguments import Shape, axis_number, flag
+from fastcnn.layers.arguments import Shape, axis_number
 from fastcnn.layers.declared import DeclaredLayer
 from fastcnn.plan import normalization, operations
-from fastcnn.utils import real_number
+from fastcnn.utils import flag, real_number
 
 if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastcnn.layers.arguments import own_seed
 from fastcnn.layers.declared import IMAGES, DeclaredLayer
 from fastcnn.plan import operations
 from fastcnn.utils import real_number
@@ -30,18 +31,22 @@ class Dropout(DeclaredLayer):
     Parameters
     ----------
     rate : share of the values set to zero, in [0, 1).
+    seed : a whole number makes the layer independent of `fastcnn.seed`: a model made anew drops the same values in the
+        same steps of training.
     """
 
     spatial = False  # one decision per value, or per channel of an image
 
-    def __init__(self, rate: float, input_shape: Any = None, name: str | None = None) -> None:
+    def __init__(self, rate: float, seed: int | None = None, input_shape: Any = None,
+                 name: str | None = None) -> None:
         super().__init__(input_shape, name)
         self.rate = dropout_rate(rate, self.name)
+        self.seed = own_seed(seed, self.name)
 
     def lower(self, plan: Lowering, x: Value) -> Value:
         if not plan.training or not self.rate:
             return x
-        return plan.add(operations.Dropout(x, self.rate, self.spatial, layer=self))
+        return plan.add(operations.Dropout(x, self.rate, self.spatial, self.seed, layer=self))
 
 
 class SpatialDropout2D(Dropout):
@@ -52,6 +57,7 @@ class SpatialDropout2D(Dropout):
     Parameters
     ----------
     rate : share of the channels set to zero, in [0, 1).
+    seed : see `Dropout`.
     """
 
     axes = IMAGES

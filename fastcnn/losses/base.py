@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arrays import returned
 from fastcnn.utils import Configurable, first_where
 
 Shape = tuple[Any, ...]  # of an output: the batch size (or None), then whole numbers
@@ -44,15 +45,17 @@ class Loss(Configurable):
         """
         y_pred = np.asarray(y_pred)
         values = np.asarray(self.per_sample(np.asarray(y_true), y_pred))
-        if values.shape[:1] != y_pred.shape[:1]:
+        if values.shape[:1] != y_pred.shape[:1] or values.dtype.kind not in "fiub":
             raise ValueError(f"{self.name}: per_sample must return the loss of each of {len(y_pred)} samples, got "
-                             f"shape {values.shape}")
+                             f"{values.dtype} of shape {values.shape}")
         return _weighted_mean(values, sample_weight, self.name)
 
     def weighted_gradient(self, y_true: Any, y_pred: Any, sample_weight: Any) -> np.ndarray:
         """Return the derivative of ``self(y_true, y_pred, sample_weight)`` by `y_pred`."""
-        gradient = self.gradient(np.asarray(y_true), np.asarray(y_pred))
-        weights = spread_weights(sample_weight, gradient.shape[:1], self.name).astype(gradient.dtype)
+        y_pred = np.asarray(y_pred)
+        gradient = returned(self.gradient(np.asarray(y_true), y_pred), y_pred.shape, f"{self.name}: gradient")
+        weights = spread_weights(sample_weight, gradient.shape[:1], self.name)
+        weights = weights.astype(np.result_type(gradient.dtype, np.float32))
         return gradient * weights.reshape(-1, *(1,) * (gradient.ndim - 1))
 
     def check_targets(self, y: Any, output_shape: Shape, where: str = "") -> np.ndarray:
@@ -184,10 +187,12 @@ def check_values(targets: np.ndarray, allowed: np.ndarray, where: str, expected:
 
 
 def spread_weights(sample_weight: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
-    """Return float64 weights of `shape` from one per sample (n,), or per position along the first axes of `shape`."""
+    """Return float64 weights of `shape` from one per sample (n,) or (n, 1), or per position along its first axes."""
     if sample_weight is None:
         return np.broadcast_to(1.0, shape)
     weights = np.asarray(sample_weight, np.float64)
+    if weights.shape == (*shape[:1], 1) != shape[:2]:
+        weights = weights[:, 0]
     if not 1 <= weights.ndim <= len(shape) or weights.shape != shape[: weights.ndim]:
         choices = f"{shape[:1]}" if len(shape) == 1 else f"{shape[:1]} or {shape}"
         raise ValueError(f"{where}: expected sample_weight of shape {choices}, got {weights.shape}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.losses.base import PositionLoss, Shape, check_values, dense_targets, fits, look_like_labels
-from fastcnn.utils import check_labels, class_number, real_number, whole_numbers
+from fastcnn.utils import check_labels, class_number, flag, real_number, whole_numbers
 
 EPSILON = 1e-7  # probabilities are kept this far from 0 and 1 before a logarithm
 
@@ -19,7 +19,7 @@ class _SoftmaxCrossEntropy(PositionLoss):
 
     def __init__(self, from_logits: bool, label_smoothing: float, name: str) -> None:
         super().__init__(name)
-        self.from_logits = bool(from_logits)
+        self.from_logits = flag(from_logits, "from_logits", name)
         self.label_smoothing = real_number(label_smoothing, "label_smoothing", name, low=0.0, high=1.0)
 
     def _value(self, t: np.ndarray, p: np.ndarray) -> np.ndarray:
@@ -145,7 +145,7 @@ class BinaryCrossentropy(PositionLoss):
         self, from_logits: bool = False, label_smoothing: float = 0.0, name: str = "binary_crossentropy"
     ) -> None:
         super().__init__(name)
-        self.from_logits = bool(from_logits)
+        self.from_logits = flag(from_logits, "from_logits", name)
         self.label_smoothing = real_number(label_smoothing, "label_smoothing", name, low=0.0, high=1.0)
 
     def _targets(self, y_true: np.ndarray, p: np.ndarray) -> np.ndarray:

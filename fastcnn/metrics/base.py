@@ -24,7 +24,7 @@ class Metric(Configurable):
         raise NotImplementedError(f"{type(self).__name__} must define reset()")
 
     def update(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Take in a batch."""
+        """Take in a batch. In training and evaluation the arrays belong to the model, and are read-only."""
         raise NotImplementedError(f"{type(self).__name__} must define update(y_true, y_pred, sample_weight)")
 
     def result(self) -> Any:
@@ -56,7 +56,8 @@ class Mean(Metric):
 class FunctionMetric(Mean):
     """A user's function ``f(y_true, y_pred)``, averaged over samples.
 
-    It returns one number per sample or position, or a single number that then counts for all n samples.
+    It returns one number per sample or position, or a single number that then counts for all n samples. It gets copies
+    and may change them in place.
     """
 
     def __init__(self, function: Callable[[np.ndarray, np.ndarray], Any], name: str | None = None) -> None:
@@ -64,7 +65,7 @@ class FunctionMetric(Mean):
         self.function = function
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        values = np.asarray(self.function(y_true, y_pred))
+        values = np.asarray(self.function(y_true.copy(), y_pred.copy()))
         if values.dtype.kind not in "fiub" or (values.ndim > 0 and len(values) != len(y_pred)):
             raise ValueError(f"{self.name}: the function must return a number, or one for each of {len(y_pred)} "
                              f"samples, got {values.dtype} of shape {values.shape}")

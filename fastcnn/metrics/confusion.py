@@ -8,7 +8,7 @@ import numpy as np
 
 from fastcnn.losses.base import align, spread_weights
 from fastcnn.metrics.base import Metric, labels_of
-from fastcnn.utils import check_labels, class_number, real_number, whole_numbers
+from fastcnn.utils import check_labels, class_number, flag, real_number, whole_numbers
 
 
 class ConfusionMatrix(Metric):
@@ -87,8 +87,8 @@ class MeanIoU(ConfusionMatrix):
     ) -> None:
         super().__init__(num_classes, name)
         self.ignore_class = None if ignore_class is None else class_number(ignore_class, "ignore_class", name)
-        self.sparse_y_true = bool(sparse_y_true)
-        self.sparse_y_pred = bool(sparse_y_pred)
+        self.sparse_y_true = flag(sparse_y_true, "sparse_y_true", name)
+        self.sparse_y_pred = flag(sparse_y_pred, "sparse_y_pred", name)
 
     def classes(self, y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.sparse_y_pred and y_pred.dtype.kind == "f" and not np.array_equal(y_pred, np.trunc(y_pred)):

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastcnn.losses.base import spread_weights
 from fastcnn.metrics.base import Metric, units_of
-from fastcnn.utils import first_where, real_number
+from fastcnn.utils import first_where, flag, real_number
 
 
 class _Detection(Metric):
@@ -75,7 +75,7 @@ class AUC(Metric):
 
     def __init__(self, num_thresholds: int = 200, name: str = "auc", from_logits: bool = False) -> None:
         self.num_thresholds = int(real_number(num_thresholds, "num_thresholds", name, low=2))
-        self.from_logits = bool(from_logits)
+        self.from_logits = flag(from_logits, "from_logits", name)
         self._thresholds = np.linspace(0.0, 1.0, self.num_thresholds)
         self._thresholds[[0, -1]] = -1e-7, 1.0 + 1e-7
         super().__init__(name)

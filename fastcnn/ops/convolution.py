@@ -20,7 +20,7 @@ from fastcnn.algorithms import (
     winograd_tile,
 )
 from fastcnn.arrays import IMAGES, WEIGHTS, Array, aligned_empty, as_float32
-from fastcnn.geometry import Conv, IntOrPair, Padding, image_shape, pair, resolve_transpose
+from fastcnn.geometry import Conv, IntOrPair, Padding, image_shape, is_named, pair, resolve_transpose
 from fastcnn.kernels import conv as passes
 from fastcnn.kernels import overlap, planes, winograd
 from fastcnn.kernels._depthwise import DepthwiseConv, DepthwiseInputGrad, DepthwiseWeightGrad
@@ -258,7 +258,7 @@ def conv2d_transpose_weight_grad(
 
 def _transposed(size, kernel, strides, padding, output_padding, dilation, where):
     """Sizes of a transposed convolution, where 'same' without output padding is `size * stride` pixels."""
-    if isinstance(padding, str) and padding == "same" and not np.any(output_padding):
+    if is_named(padding, "same") and not np.any(output_padding):
         output_padding = None
     return resolve_transpose(size, kernel, strides, padding, output_padding, dilation, where)
 

@@ -20,6 +20,7 @@ from fastcnn.kernels._pool import (
     MaxPoolGrad,
 )
 from fastcnn.ops._engine import run, tensor
+from fastcnn.utils import flag
 
 
 def max_pool2d(
@@ -114,7 +115,8 @@ def avg_pool2d(
     x = _images(x, "avg_pool2d: x")
     sizes, y_shape = _windows(x.shape, pool_size, strides, padding, "avg_pool2d")
     y = np.empty(y_shape, np.float32)
-    run(AvgPool(tensor(x), tensor(y), *sizes, count_include_pad=count_include_pad))
+    whole = flag(count_include_pad, "count_include_pad", "avg_pool2d")
+    run(AvgPool(tensor(x), tensor(y), *sizes, count_include_pad=whole))
     return y
 
 
@@ -135,13 +137,14 @@ def avg_pool2d_grad(
     sizes, y_shape = _windows(shape, pool_size, strides, padding, where)
     dy = as_float32(dy, 4, f"{where}: dy", y_shape, IMAGES)
     dx = np.empty(shape, np.float32)
-    run(AvgPoolGrad(tensor(dy), tensor(dx), *sizes, count_include_pad=count_include_pad))
+    whole = flag(count_include_pad, "count_include_pad", where)
+    run(AvgPoolGrad(tensor(dy), tensor(dx), *sizes, count_include_pad=whole))
     return dx
 
 
 def global_avg_pool2d(x: ArrayLike, keepdims: bool = False) -> Array:
     """Mean of x over all pixels: (n, h, w, c) -> (n, c), or (n, 1, 1, c) with keepdims."""
-    x = _images(x, "global_avg_pool2d: x")
+    x, keepdims = _images(x, "global_avg_pool2d: x"), flag(keepdims, "keepdims", "global_avg_pool2d")
     y = np.empty((len(x), 1, 1, x.shape[3]), np.float32)
     run(GlobalAvgPool(tensor(x), tensor(y)))
     return y if keepdims else y[:, 0, 0]
@@ -160,7 +163,7 @@ def global_avg_pool2d_grad(dy: ArrayLike, input_shape: Sequence[int]) -> Array:
 
 def global_max_pool2d(x: ArrayLike, keepdims: bool = False) -> Array:
     """Maximum of x over all pixels: (n, h, w, c) -> (n, c), or (n, 1, 1, c) with keepdims; NaN wins."""
-    x = _images(x, "global_max_pool2d: x")
+    x, keepdims = _images(x, "global_max_pool2d: x"), flag(keepdims, "keepdims", "global_max_pool2d")
     y = np.empty((len(x), 1, 1, x.shape[3]), np.float32)
     run(GlobalMaxPool(tensor(x), tensor(y)))
     return y if keepdims else y[:, 0, 0]
@@ -180,6 +183,7 @@ def global_max_pool2d_grad(dy: ArrayLike, x: ArrayLike) -> Array:
 
 
 def _extreme(x, pool_size, strides, padding, return_indices, minimum, where):
+    flag(return_indices, "return_indices", where)
     x = _images(x, f"{where}: x")
     sizes, y_shape = _windows(x.shape, pool_size, strides, padding, where)
     y = np.empty(y_shape, np.float32)

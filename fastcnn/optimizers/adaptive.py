@@ -6,6 +6,7 @@ import numpy as np
 
 from fastcnn.optimizers.base import Optimizer, Scalars, Slots, decay_rate
 from fastcnn.schedules import LearningRateSchedule
+from fastcnn.utils import flag
 
 
 class RMSprop(Optimizer):
@@ -43,7 +44,7 @@ class RMSprop(Optimizer):
         self.rho = decay_rate(rho, "rho", name)
         self.momentum = self._number("momentum", momentum, high=1.0)
         self.epsilon = self._number("epsilon", epsilon)
-        self.centered = bool(centered)
+        self.centered = flag(centered, "centered", name)
         used = {"velocity": True, "average_gradient": self.centered, "momentum": self.momentum > 0}
         self.slots = tuple(slot for slot, needed in used.items() if needed)
         self.kernel = "rmsprop" + "_centered" * self.centered + "_momentum" * (self.momentum > 0)

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastcnn.optimizers.base import Optimizer, Scalars, Slots
 from fastcnn.schedules import LearningRateSchedule
+from fastcnn.utils import flag
 
 
 class SGD(Optimizer):
@@ -37,7 +38,7 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name)
         self.momentum = self._number("momentum", momentum, high=1.0)
-        self.nesterov = bool(nesterov)
+        self.nesterov = flag(nesterov, "nesterov", name)
         self.slots = ("momentum",) if self.momentum else ()
         self.kernel = "sgd" if not self.momentum else "sgd_nesterov" if self.nesterov else "sgd_momentum"
 

@@ -87,12 +87,8 @@ class Buffer:
         """The values as an array (n, h, w, c)."""
         return self.root.array.reshape(self.n, *self.hwc)
 
-    def fill(self, values, where: str) -> None:
-        """Overwrite with what a NumPy layer returned."""
-        values = np.asarray(values)
-        if values.size != self.n * prod(self.hwc) or len(values) != self.n:
-            raise ValueError(f"{where} must return {self.n} samples of {prod(self.hwc)} numbers, got shape "
-                             f"{values.shape}")
+    def fill(self, values: np.ndarray) -> None:
+        """Overwrite with as many values, the batch first."""
         self.root.array[...] = values.reshape(self.root.array.shape)
 
 

@@ -65,6 +65,7 @@ class Builder:
         self.arg_buffers: dict[Operation, ArgBuffer] = {}
         self.sums: list[PartialSums] = []
         self.streams: dict[Operation, int] = {}
+        self.seeded: dict[int, np.ndarray] = {}  # seed -> [seed, step], for operations with a seed of their own
         self.counter = np.zeros(2, np.uint64) if counter is None else counter  # of random bits
         self.needs_gradient: set[Value] = set()
         for value in [*inputs, *outputs]:
@@ -119,6 +120,10 @@ class Builder:
 
     def value(self, variable):
         return None if variable is None else variable.value
+
+    def state(self, seed: int | None) -> np.ndarray:
+        """[seed, step], of which random bits are a function: `counter`, or with a `seed` other than the model's."""
+        return self.counter if seed is None else self.seeded.setdefault(seed, np.array([seed, 0], np.uint64))
 
     def stream(self, op: Operation) -> int:
         """Number of an operation that draws random bits."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arrays import read_only, returned
 from fastcnn.kernels import _loss
 from fastcnn.losses import SparseCategoricalCrossentropy
 from fastcnn.plan.buffers import Buffer
@@ -18,9 +19,10 @@ from fastcnn.utils import compiled_kernel
 class LossIO:
     """The arrays through which a batch's targets go in and its loss comes out.
 
-    `targets` are int32 labels or float32 values, `weights` float32 per position or None; `rows` positions count, all
-    but those with the label `ignored`. After a run `totals` holds the sum of the positions' losses and of `correct` (1
-    for each position predicted right, where that is known). The gradient is that of `factor` times the loss.
+    `targets` are int32 labels or float32 values, `read_only_targets` the same for metrics; `weights` are float32
+    per position or None. `rows` positions count, all but those with the label `ignored`. After a run `totals` holds the
+    sum of the positions' losses and of `correct` (1 for each position predicted right, where that is known). The
+    gradient is that of `factor` times the loss.
     """
 
     def __init__(self, n: int, shape, sparse: bool, weighted: bool, ignored: int | None = None, factor: float = 1.0):
@@ -28,6 +30,7 @@ class LossIO:
         self.rows, self.factor = positions, factor
         target_shape = (n, *shape[:-1]) if sparse else (n, *shape)
         self.targets = np.zeros(target_shape, np.int32 if sparse else np.float32)
+        self.read_only_targets = read_only(self.targets)
         self.sparse, self.ignored = sparse, ignored
         self.counting = None if ignored is None else np.ones(target_shape, bool)
         self.scale = np.full(1, factor / max(1, positions), np.float32)  # of the gradient
@@ -121,12 +124,12 @@ def add_numpy_loss(b: Builder, loss, logits: Value, output: Value, io: LossIO, d
     y = b.buffer(output)
 
     def call():
-        predicted = copy_of(y, output)
-        io.totals[0] = loss(io.targets, predicted, io.sample_weight) * io.rows
+        io.totals[0] = loss(io.targets.copy(), copy_of(y, output), io.sample_weight) * io.rows
         if dx is not None:
-            slope = (loss.gradient(io.targets, predicted) if io.sample_weight is None
-                     else loss.weighted_gradient(io.targets, predicted, io.sample_weight))
-            dx.fill(slope * np.float32(io.factor), loss.name)
+            targets, predicted = io.targets.copy(), copy_of(y, output)  # which the loss may change
+            slope = (loss.gradient(targets, predicted) if io.sample_weight is None
+                     else loss.weighted_gradient(targets, predicted, io.sample_weight))
+            dx.fill(returned(slope, predicted.shape, f"{loss.name}: gradient") * np.float32(io.factor))
 
     b.python_step("loss", call, [y], [dx] if dx else [], None)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn.arrays import returned
 from fastcnn.geometry import Window
 from fastcnn.kernels import _eltwise, _pool
 
@@ -269,20 +270,20 @@ class Dropout(Operation):
 
     name = "dropout"
 
-    def __init__(self, x, rate: float, spatial=False, layer=None):
+    def __init__(self, x, rate: float, spatial=False, seed: int | None = None, layer=None):
         super().__init__([x], x.shape, layer)
-        self.rate, self.spatial = rate, spatial
+        self.rate, self.spatial, self.seed = rate, spatial, seed
 
     def forward(self, b):
-        x, y, stream = b.buffer(self.x), b.buffer(self.y), b.stream(self)
+        x, y, state, stream = b.buffer(self.x), b.buffer(self.y), b.state(self.seed), b.stream(self)
         self.step(b, "forward", lambda: [_eltwise.Dropout(
-            x.tensor, y.tensor, self.rate, b.counter, stream, self.spatial)], [x], [y])
+            x.tensor, y.tensor, self.rate, state, stream, self.spatial)], [x], [y])
 
     def backward(self, b):
-        dy, stream = b.grad(self.y), b.stream(self)
+        dy, state, stream = b.grad(self.y), b.state(self.seed), b.stream(self)
         with b.gradient_of(self.x) as dx:
             self.step(b, "backward", lambda: [_eltwise.DropoutGrad(
-                dy.tensor, dx.tensor, self.rate, b.counter, stream, self.spatial)],
+                dy.tensor, dx.tensor, self.rate, state, stream, self.spatial)],
                       [dy], [dx])
 
 
@@ -391,8 +392,5 @@ def copy_of(buffer: Buffer, value: Value) -> np.ndarray:
 
 
 def fill_from(array: Any, buffer: Buffer, value: Value, where: str) -> None:
-    """Fill the buffer of a value with what a user's code returned; ValueError for another shape."""
-    array = np.asarray(array)
-    if array.shape != (buffer.n, *value.shape):
-        raise ValueError(f"{where} must return an array of shape {(buffer.n, *value.shape)}, got {array.shape}")
-    buffer.fill(array, where)
+    """Fill the buffer of a value with what a user's code returned; TypeError or ValueError for what does not fit."""
+    buffer.fill(returned(array, (buffer.n, *value.shape), where))

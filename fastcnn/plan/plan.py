@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastcnn.arrays import read_only
 from fastcnn.graph import Graph, SymbolicTensor
 from fastcnn.kernels import _cpu, _optim
 from fastcnn.kernels._executor import Program, Stage
@@ -66,7 +67,7 @@ class Plan:
     """Forward pass over `n` samples; with `losses` also their values; with `optimizer` a whole training step.
 
     inputs : `Load` ops, to be pointed at the batch before a run.
-    outputs : arrays (n, ...) that hold the predictions after a run.
+    outputs : read-only arrays (n, ...) that hold the predictions after a run.
     losses : for each output a `LossIO`, or None if it has no loss; or empty.
 
     With `recompute` a training step keeps only some activations: those of the given tensors and what else is read
@@ -107,7 +108,7 @@ class Plan:
         chosen = draft(segments_of(ops, values, recompute if train else False, memory))
         self.builder, self.losses = chosen.builder, chosen.losses
         self._compile(chosen, train)
-        self.outputs = [self.builder.buffer(value).view.reshape(n, *value.shape) for value in outputs]
+        self.outputs = [read_only(self.builder.buffer(value).view.reshape(n, *value.shape)) for value in outputs]
 
     def _add_forward(self, b: Builder, inputs: Sequence[Value], ops: Sequence[Operation]) -> None:
         for i, value in enumerate(inputs):
@@ -208,6 +209,8 @@ class Plan:
         """The whole pass. `repack=False` when the weights are those of the last run."""
         if self.optimizer is not None:
             self._refresh_scalars()
+        for state in self.builder.seeded.values():
+            state[1] = self.builder.counter[1]
         for call in self.calls:
             if isinstance(call, tuple):
                 first, last = call

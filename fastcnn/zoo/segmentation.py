@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fastcnn.graph import SymbolicTensor
 from fastcnn.layers import BatchNormalization, Concatenate, Conv2D, Conv2DTranspose, Input, MaxPooling2D, ReLU
 from fastcnn.models import Model
+from fastcnn.utils import flag
 
 
 def unet(input_shape: Sequence[int] = (256, 256, 1), classes: int = 2, width: int = 64, depth: int = 4,
@@ -29,6 +30,7 @@ def unet(input_shape: Sequence[int] = (256, 256, 1), classes: int = 2, width: in
     ValueError
         For images of another size.
     """
+    flag(batch_norm, "batch_norm", "unet")
     if any(size % 2**depth for size in input_shape[:2]):
         raise ValueError(f"unet: height and width must be multiples of {2**depth} for depth {depth}, got input_shape="
                          f"{tuple(input_shape)}; pad the images, or take another depth")
