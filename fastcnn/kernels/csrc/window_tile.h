@@ -1,5 +1,5 @@
-/* Gather tiles whose pixels lie in windows of 2 x 2: their maxima are taken while the sums are in registers; contract in
- * fc_kernels.h. */
+/* Gather tiles whose pixels lie in windows of 2 x 2: their maxima are taken while the sums are in registers; contract
+ * in fc_kernels.h. */
 #include "vec.h"
 #include "fc_kernels.h"
 
