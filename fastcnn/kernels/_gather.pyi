@@ -6,6 +6,7 @@ from fastcnn.kernels._panels import Pair, Panel, Taps
 
 STRIP_PIXELS: int
 SMALL_WEIGHTS: int
+IDLE_DEPTH: int
 SLICE_DEPTH: int
 DENSE_UNITS: int
 LEAST_DENSE_UNITS: int

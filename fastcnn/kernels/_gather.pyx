@@ -19,6 +19,9 @@ from fastcnn.kernels._panels import algorithm_of, grid_offsets
 # pixels must share one pass over them.
 STRIP_PIXELS = 28
 SMALL_WEIGHTS = 256 << 10
+# Tiles of whole windows save that way through memory, which is worth so many steps of the depth on rows that are left
+# idle because a tile's height is no multiple of a window's four pixels.
+IDLE_DEPTH = 32
 # Rows of W that stay in the first-level cache while the few pixels of a dense layer pass, which is why the sums wait
 # in y meanwhile. A convolution's many pixels make that cost more than it saves.
 SLICE_DEPTH = 256
@@ -446,7 +449,7 @@ cdef class Gather(Op):
         self.scratch = panel.scratch + 4 * g.weight_floats
         if pool is not None:
             self.set_pool(pool, arg, pool_relu)
-            if tuple(pool) == (2, 2) and not g.weights.few:
+            if tuple(pool) == (2, 2) and self.tiles_hold_windows():
                 self.set_windows(panel)
             else:
                 self.set_strip()
@@ -490,8 +493,12 @@ cdef class Gather(Op):
             g.arg = <unsigned char *><Py_ssize_t>arg.ctypes.data
         self.keep = arg
 
+    cdef bint tiles_hold_windows(self):
+        """Whether 2 x 2 windows are pooled in the registers of a tile."""
+        cdef Py_ssize_t idle = table().mr % 4, used = table().mr - idle
+        return not self.c.weights.few and self.c.panel.depth * idle <= IDLE_DEPTH * used
+
     cdef set_windows(self, Panel panel):
-        """Tiles of whole windows."""
         cdef gather_t *g = &self.c
         xoff = panel.window_offsets()
         yoff = grid_offsets(g.panel.images, g.panel.band // 2, g.pool.ow, g.y.image, g.y.row, g.y.c)
