@@ -1,9 +1,9 @@
 /* Weight gradient of a max-pooled convolution: dw (taps, oc) from quads of x (rows, cols, ic, 4) and from dy and arg
  * (rows, cols, oc); contracts in fc_pooled_grad.h. After tile.h, whose tile sizes these are.
  *
- * Vectors run over output channels. Where it unpools nothing, a tap costs one permutation and one multiply-add for a
- * window, instead of four multiply-adds. A closed window's gradient is zero, and as in an unpooled gradient zero times
- * infinity is NaN. */
+ * Vectors run over output channels. For each window a tap costs one permutation and one multiply-add, instead of the
+ * four multiply-adds of an unpooled gradient. NaN and infinity in x reach the channels that pick their pixel, and those
+ * closed windows whose last pixel it is: there they meet a zero, as all zeros of an unpooled gradient do. */
 #include "vec.h"
 #include "fc_pooled_grad.h"
 
