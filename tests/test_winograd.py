@@ -19,7 +19,7 @@ from fastcnn.kernels import _cpu, _winograd_conv, _winograd_grad, _winograd_tile
 from fastcnn.kernels._executor import Program, Stage, run_op
 from fastcnn.kernels._op import Tensor
 from fastcnn.kernels._pool import MaxPool
-from fastcnn.kernels._winograd_conv import WinogradConv
+from fastcnn.kernels._winograd_conv import WinogradAdjoint, WinogradConv
 from fastcnn.kernels._winograd_grad import WinogradWeightGrad
 from fastcnn.kernels._winograd_tiles import Tiles
 from fastcnn.kernels._winograd_weights import PackWinograd, WinogradWeights
@@ -503,6 +503,33 @@ def test_mistakes_are_refused():
             WinogradWeightGrad(tiles, dy, w[None], db)
 
 
+def test_mistakes_about_the_adjoint_are_refused(monkeypatch):
+    x, w, y = (np.zeros(s, np.float32) for s in ((1, 4, 4, 3), (3, 3, 3, 5), (1, 4, 4, 5)))
+    dx, dy = Tiles(tensor(x), (4, 4), 4, 6, (1, 1)), Tiles(tensor(y), (4, 4), 4, 4)
+    weights = winograd.adjoint_weights(4, w, np.zeros(100_000, np.float32))
+    for arg in (np.zeros(80, np.int32), np.zeros(79, np.uint8), np.zeros(160, np.uint8)[::2]):
+        with pytest.raises(ValueError, match="arg must be contiguous uint8"):
+            Tiles(tensor(y), (8, 8), 4, 4, arg=arg)
+    with pytest.raises(ValueError, match="the tiles those of a gradient"):
+        Tiles(tensor(y), (8, 8), 4, 6, arg=np.zeros(80, np.uint8))
+    for errors, matrix, target in ((dx, weights, dx), (dy, weights, dy), (dy, winograd.forward_weights(4, w), dx),
+                                   (dy, winograd.adjoint_weights(2, w), dx),
+                                   (dy, weights, Tiles(tensor(x), (5, 4), 4, 6))):
+        with pytest.raises(ValueError, match="do not fit together"):
+            WinogradAdjoint(errors, matrix, target)
+    for target, matrix, options in ((dy, weights, {}), (dx, winograd.adjoint_weights(4, w), {}),
+                                    (dx, winograd.forward_weights(4, w, np.zeros(100_000, np.float32)), {}),
+                                    (dx, weights, {"by_channels": True})):
+        with pytest.raises(ValueError, match="do not fit together"):
+            WinogradWeightGrad(dx, dy, w[None], dx=target, weights=matrix, **options)
+    monkeypatch.setattr(_winograd_grad, "SUM_BYTES", 1)  # two slices of channels, or more
+    many = np.zeros((3, 3, 40, 40), np.float32)
+    tensors = [Tiles(tensor(np.zeros((1, 4, 4, 40), np.float32)), (4, 4), 4, size, (1, 1)) for size in (6, 4)]
+    with pytest.raises(ValueError, match="do not fit together"):
+        WinogradWeightGrad(*tensors, many[None], dx=tensors[0],
+                           weights=winograd.adjoint_weights(4, many, np.zeros(10**6, np.float32)))
+
+
 # ---- the choice of the algorithm
 
 
@@ -539,6 +566,29 @@ def test_where_auto_is_direct(which):
                   {"algorithm": "direct"}, {"algorithm": "im2col"}):
         assert tile_of((32, 16, 16, 64), 64, which, **words) == 0
     assert tile_of((1, 8, 8, 64), 64, which, algorithm="winograd") == 4
+
+
+def test_where_input_gradients_take_the_adjoint_form():
+    """Where the outputs have fewer tiles than the inputs; 'direct' has neither."""
+    def chosen(shape, oc, padding="valid", algorithm="auto"):
+        conv = Conv.resolve(shape, (3, 3, shape[3], oc), 1, padding, 1, 1, "test")
+        return algorithms.adjoint_tile(conv, algorithm)
+
+    assert chosen((64, 6, 6, 64), 128) == 4  # one tile of outputs, four of inputs
+    assert not chosen((64, 6, 6, 64), 128, "same") and not chosen((64, 16, 16, 64), 64, "same")
+    assert not chosen((64, 15, 15, 32), 64)  # sixteen of both
+    assert not chosen((64, 6, 6, 64), 128, algorithm="direct") and not chosen((64, 6, 6, 3), 64)
+
+
+def test_where_one_pass_computes_both_gradients():
+    def chosen(shape, oc, padding="same", algorithm="auto"):
+        conv = Conv.resolve(shape, (3, 3, shape[3], oc), 1, padding, 1, 1, "test")
+        return algorithms.winograd_gradients(conv, algorithm)
+
+    assert chosen((64, 14, 14, 32), 64) == chosen((64, 32, 32, 64), 64) == chosen((64, 15, 15, 32), 64, "valid") == 4
+    assert not chosen((64, 16, 16, 128), 128)  # sums that do not fit the cache
+    assert not chosen((64, 6, 6, 64), 64, "valid")  # few tiles: sums cut by channels
+    assert not chosen((64, 32, 32, 64), 64, algorithm="direct")
 
 
 @pytest.fixture
