@@ -13,7 +13,7 @@ LEAST_SLICES: int
 
 def gradient_slices(points: int, ic: int, oc: int, least: int) -> Pair: ...
 
-class WinogradWeightGrad(Op):
+class WinogradGradients(Op):
     def __init__(
         self,
         x: Tiles,

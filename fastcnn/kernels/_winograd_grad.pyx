@@ -1,6 +1,6 @@
 """Gradients of Winograd's convolution: dU_p = V_p' D_p with D = A dy A', summed over tiles, and dw = G' dU G.
 
-    WinogradWeightGrad  dw and db; with weights and a place for it, dx too
+    WinogradGradients   dw and db; with weights and a place for it, dx too
 
 Run backwards, the convolution's steps give dx = B (D_p U_p')_p B', tile by tile: tiles of dx overlap and are added.
 One pass over the gradient's transformed tiles then serves both, while they are in cache.
@@ -213,7 +213,7 @@ def gradient_slices(points, ic, oc, least):
         parts[oc_slice // nr * vlen >= ic_slice and oc_slice > nr] *= 2
 
 
-cdef class WinogradWeightGrad(Op):
+cdef class WinogradGradients(Op):
     """dw and db from the tiles of x and, of equal m, of dy.
 
     By default items are images, and each group of images overwrites or adds to its own partial sum: `dw` is (parts,

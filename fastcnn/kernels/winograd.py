@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastcnn.geometry import Conv
 from fastcnn.kernels._winograd_conv import WinogradAdjoint, WinogradConv
-from fastcnn.kernels._winograd_grad import WinogradWeightGrad, gradient_slices
+from fastcnn.kernels._winograd_grad import WinogradGradients, gradient_slices
 from fastcnn.kernels._winograd_tiles import Tiles
 from fastcnn.kernels._winograd_weights import WinogradWeights
 
@@ -55,7 +55,7 @@ def adjoint(conv: Conv, m: int, dy, weights: WinogradWeights, dx, arg=None, **op
     return WinogradAdjoint(tiles, weights, _inputs(conv, m, dx, _grid(conv, dy, arg)), **options)
 
 
-def weight_grad(conv: Conv, m: int, x, dy, dw, db=None, arg=None, dx=None, **options) -> WinogradWeightGrad:
+def weight_grad(conv: Conv, m: int, x, dy, dw, db=None, arg=None, dx=None, **options) -> WinogradGradients:
     """dw and db and, with `dx` and adjoint `weights`, dx.
 
     With `arg`, dy is the gradient after a max-pooling over 2 x 2 windows, whose maxima's taps are in `arg`.
@@ -63,7 +63,7 @@ def weight_grad(conv: Conv, m: int, x, dy, dw, db=None, arg=None, dx=None, **opt
     grid = _grid(conv, dy, arg)
     if dx is not None:
         options["dx"] = _inputs(conv, m, dx, grid)
-    return WinogradWeightGrad(_inputs(conv, m, x, grid), _gradients(conv, m, dy, arg), dw, db, **options)
+    return WinogradGradients(_inputs(conv, m, x, grid), _gradients(conv, m, dy, arg), dw, db, **options)
 
 
 def _grid(conv: Conv, dy, arg):

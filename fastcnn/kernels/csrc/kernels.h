@@ -16,6 +16,7 @@
 #include "optim.h"
 #include "augment.h"
 #include "probe.h"
+#include "winograd_products.h"
 #include "winograd.h"
 
 #define PASTE2(a, b) a##b

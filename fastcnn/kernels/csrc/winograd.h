@@ -1,4 +1,5 @@
-/* Winograd's convolution F(4 x 4, 3 x 3) and F(2 x 2, 3 x 3); contracts and layouts in fc_winograd.h.
+/* The transforms of Winograd's convolution F(4 x 4, 3 x 3) and F(2 x 2, 3 x 3); contracts and layouts in fc_winograd.h.
+ * The products between them are in winograd_products.h.
  *
  * The matrices follow from polynomials (Toom and Cook; Winograd, "Arithmetic Complexity of Computations", 1980;
  * Lavin and Gray, arXiv:1509.09308). F(4 x 4) takes the points 0, 1, -1, 1/2, -2 and infinity: with 1/2 for the usual
@@ -8,7 +9,7 @@
 #include "vec.h"
 #include "fc_winograd.h"
 
-/* ---- the four transforms of one line, six points; half 0 is the first three of them */
+/* ---- the transforms of one line, of six points for m = 4; half 0 is the first three of them */
 
 /* B': six inputs to three points. */
 INLINE void input_half_line(const vf *d, vf *v, const int half)
@@ -469,132 +470,6 @@ DEFINE_SPREADING(2, 4)
     }
 DEFINE_WEIGHTS(4, 6)
 DEFINE_WEIGHTS(2, 4)
-
-/* ---- products */
-
-/* acc[v] += *x * w[v]. Every second row, and all rows of a single vector, are spread inside the multiply-add: loads
- * and instructions then both stay below what a core issues beside two multiply-adds a cycle. */
-INLINE void add_products(vf *acc, const float *x, const vf *w, const int nv, const int row)
-{
-    if (row % 2 || nv == 1) {
-        UNROLL for (int v = 0; v < nv; v++) acc[v] = fma_splat(acc[v], x, w[v]);
-        return;
-    }
-    const vf value = splat(*x);
-    UNROLL for (int v = 0; v < nv; v++) acc[v] = vfma(acc[v], value, w[v]);
-}
-
-/* A share of the lines that are due at point p: [first, last) of `all` steps. */
-INLINE void fetch_lines(const fc_winograd_product *g, unsigned p, ptrdiff_t first, ptrdiff_t last, ptrdiff_t all)
-{
-    for (const fc_winograd_fetch *f = g->fetch; f < g->fetch + g->fetches; f++) {
-        const unsigned every = (unsigned)g->points / (unsigned)f->offsets, k = p / every;
-        if (p % every || k >= f->offsets) continue;
-        const ptrdiff_t offset = f->offset[k] + f->skip, stop = f->count * last / all;
-        for (ptrdiff_t i = f->count * first / all; i < stop; i++)
-            for (ptrdiff_t j = 0; j < f->lines; j++) __builtin_prefetch(f->at[i] + offset + 16 * j, 0, 2);
-    }
-}
-
-/* `steps` input channels of m tiles times nv vectors of output channels. */
-INLINE void multiply_steps(vf (*acc)[NR / VLEN], const float *x, const float *u, const int m, const int nv,
-                           const int steps)
-{
-    UNROLL for (int k = 0; k < steps; k++) {
-        vf w[NR / VLEN];
-        UNROLL for (int j = 0; j < nv; j++) w[j] = load(u + k * NR + j * VLEN);
-        UNROLL for (int i = 0; i < m; i++) add_products(acc[i], x + k + i * VLEN, w, nv, i);
-    }
-}
-
-/* m tiles times nv vectors of output channels at one point. Meanwhile it asks for what lies in L2 at best: the rows of
- * the next tile, and half of the next point's weights, from next_u on. */
-INLINE void multiply_tile(const fc_winograd_product *g, const float *v, const float *u, float *out,
-                          const float *next_v, const float *next_u, const int m, const int nv)
-{
-    vf acc[MR][NR / VLEN];
-    UNROLL for (int i = 0; i < m; i++)
-        UNROLL for (int j = 0; j < nv; j++) acc[i][j] = splat(0);
-    ptrdiff_t left = g->depth;
-    for (; left >= VLEN; left -= VLEN, v += g->v_group, next_v += g->v_group) {
-        UNROLL for (int i = 0; i < m; i++) __builtin_prefetch(next_v + i * VLEN, 0, 3);
-        for (const float *x = v; x < v + VLEN; x += 4, u += 4 * NR, next_u += 2 * NR) {
-            UNROLL for (int k = 0; k < 2 * NR; k += 16) __builtin_prefetch(next_u + k, 0, 3);
-            multiply_steps(acc, x, u, m, nv, 4);
-        }
-    }
-    for (; left > 0; left--, v++, u += NR) multiply_steps(acc, v, u, m, nv, 1);
-    const int accumulate = g->accumulate;
-    UNROLL for (int j = 0; j < nv; j++)
-        UNROLL for (int i = 0; i < m; i++) {
-            float *to = out + j * g->m_group + i * VLEN;
-            if (accumulate) acc[i][j] += load(to);
-            store(to, acc[i][j]);
-        }
-}
-
-#define MULTIPLY_1(M) case M: multiply_tile(g, v, u, out, next_v, next_u, M, 1); break;
-#define MULTIPLY_2(M) case M: multiply_tile(g, v, u, out, next_v, next_u, M, 2); break;
-
-static void multiply_rows(const fc_winograd_product *g, const float *v, const float *u, float *out,
-                          const float *next_v, const float *next_u, ptrdiff_t m)
-{
-    if (g->vectors == 1)
-        switch (m) { FOR_EACH_M(MULTIPLY_1) }
-    else
-        switch (m) { FOR_EACH_M(MULTIPLY_2) }
-}
-
-static void winograd_multiply(const fc_winograd_product *g)
-{
-    const ptrdiff_t blocks = (g->tiles + MR - 1) / MR;
-    for (ptrdiff_t p = 0; p < g->points; p++) {
-        const float *v = g->v + p * g->v_point, *u = g->u + p * g->u_point;
-        float *out = g->m + p * g->m_point;
-        for (ptrdiff_t b = 0, first = 0, last; b < blocks; b++, first = last) {
-            last = g->tiles * (b + 1) / blocks;
-            fetch_lines(g, (unsigned)p, first, last, g->tiles);
-            multiply_rows(g, v + first * VLEN, u, out + first * VLEN, b + 1 < blocks ? v + last * VLEN : v + g->v_point,
-                          u + g->u_point + (b & 1) * (g->depth / 2 * NR), last - first);
-        }
-    }
-}
-
-/* Rows of an outer product's tile: they divide VLEN. */
-#define OUTER_ROWS (VLEN == 16 ? 8 : 4)
-
-INLINE void outer_product(const fc_winograd_product *g, const float *v, const float *m, float *u, const int nv)
-{
-    vf acc[OUTER_ROWS][NR / VLEN];
-    UNROLL for (int i = 0; i < OUTER_ROWS; i++)
-        UNROLL for (int j = 0; j < nv; j++) acc[i][j] = splat(0);
-    for (const float *end = v + g->tiles * VLEN; v < end; v += VLEN, m += VLEN) {
-        vf w[NR / VLEN];
-        UNROLL for (int j = 0; j < nv; j++) w[j] = load(m + j * g->m_group);
-        UNROLL for (int i = 0; i < OUTER_ROWS; i++) add_products(acc[i], v + i, w, nv, i);
-    }
-    const int accumulate = g->accumulate;
-    UNROLL for (int i = 0; i < OUTER_ROWS; i++)
-        UNROLL for (int j = 0; j < nv; j++) {
-            float *to = u + i * NR + j * VLEN;
-            if (accumulate) acc[i][j] += load(to);
-            store(to, acc[i][j]);
-        }
-}
-
-static void winograd_outer(const fc_winograd_product *g)
-{
-    for (ptrdiff_t p = 0; p < g->points; p++) {
-        const float *m = g->m + p * g->m_point;
-        float *u = g->u + p * g->u_point;
-        for (ptrdiff_t i = 0; i < g->depth; i += OUTER_ROWS, u += OUTER_ROWS * NR) {
-            fetch_lines(g, (unsigned)p, i, i + OUTER_ROWS < g->depth ? i + OUTER_ROWS : g->depth, g->depth);
-            const float *v = g->v + p * g->v_point + i / VLEN * g->v_group + i % VLEN;
-            if (g->vectors == 1) outer_product(g, v, m, u, 1);
-            else outer_product(g, v, m, u, 2);
-        }
-    }
-}
 
 #define WINOGRAD_KERNELS                                                                               \
     {{winograd_input2, winograd_gradient2, winograd_output2, winograd_pool2, winograd_spread2,         \
