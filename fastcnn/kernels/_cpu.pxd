@@ -62,6 +62,8 @@ cdef extern from "fc_kernels.h":
         void (*dot_tile)(const fc_dot_tile *t) noexcept nogil
         void (*transpose)(const float *src, Py_ssize_t lds, Py_ssize_t rows, Py_ssize_t cols,
                           float *dst, Py_ssize_t ldd) noexcept nogil
+        void (*copy_rows)(const float *src, Py_ssize_t lds, Py_ssize_t rows, Py_ssize_t n, float *dst,
+                          Py_ssize_t ldd, Py_ssize_t width, Py_ssize_t block) noexcept nogil
         void (*sum_rows)(const float *dy, const int *yoff, Py_ssize_t pixels, Py_ssize_t n, int accumulate,
                          float *db) noexcept nogil
         fc_pool_kernels pool

@@ -15,6 +15,7 @@ import numpy as np
 
 from libc.string cimport memcpy, memset
 
+from fastcnn.kernels._cpu cimport table
 from fastcnn.kernels._op cimport Tensor, fc_image
 
 IN_PLACE, PADDED, IM2COL = range(3)
@@ -28,25 +29,23 @@ PANEL_PIXELS = 2048
 cdef inline void copy_pixels(const panel_t *p, const float *x, Py_ssize_t row, Py_ssize_t col, Py_ssize_t count,
                              Py_ssize_t c, float *dst) noexcept nogil:
     """`count` pixels of input row `row` from column `col` on, `c` channels each, zeros outside the image."""
-    cdef Py_ssize_t lead, stop, j
+    cdef Py_ssize_t lead = min(max(-col, <Py_ssize_t>0), count), stop = max(min(count, p.x.w - col), lead), i
     if row < 0 or row >= p.x.h:
-        memset(dst, 0, count * p.width * sizeof(float))
-        return
-    lead = min(max(-col, <Py_ssize_t>0), count)
-    stop = max(min(count, p.x.w - col), lead)
-    memset(dst, 0, lead * p.width * sizeof(float))
-    memset(dst + stop * p.width, 0, (count - stop) * p.width * sizeof(float))
+        lead, stop = 0, 0
+    for i in range((c + p.width - 1) // p.width):
+        memset(dst + i * p.slice, 0, lead * p.width * sizeof(float))
+        memset(dst + i * p.slice + stop * p.width, 0, (count - stop) * p.width * sizeof(float))
     x += row * p.x.row + col * p.x.c
     if c == p.width and c == p.x.c:
         memcpy(dst + lead * c, x + lead * c, (stop - lead) * c * sizeof(float))
     else:
-        for j in range(lead, stop):
-            memcpy(dst + j * p.width, x + j * p.x.c, c * sizeof(float))
+        table().copy_rows(x + lead * p.x.c, p.x.c, stop - lead, c, dst + lead * p.width, p.width, p.width, p.slice)
 
 
 cdef const float *load_panel(const panel_t *p, const fc_task *task, Py_ssize_t n, Py_ssize_t images, Py_ssize_t row,
                              Py_ssize_t band, Py_ssize_t c0, Py_ssize_t c, float *scratch) noexcept nogil:
-    """Where A of output rows [row, row + band) of `images` images from n on starts; channels [c0, c0 + c)."""
+    """Where A of output rows [row, row + band) of `images` images from n on starts; channels [c0, c0 + c), which may be
+    several slices."""
     cdef Py_ssize_t i, r, q, t
     cdef const float *x
     cdef float *dst = scratch
@@ -74,11 +73,12 @@ cdef class Panel:
     `origin` = (top, left); `taps` = [(row, column), ...] input pixels from the origin, in the order of k;
     `width` channels are covered at a time (a group, or a slice of the channels). Bands are whole multiples of
     `unit` rows. `copied` asks for a copy even where x could be read in place: the pixels of a slice then lie side by
-    side and spread over the whole cache.
+    side and spread over the whole cache. Up to `slices` of them are copied together, for memory likes whole pixels.
     """
 
     def __init__(self, Tensor x, grid, strides, origin, taps, Py_ssize_t width, str algorithm="direct",
-                 Py_ssize_t unit=1, Py_ssize_t max_pixels=PANEL_PIXELS, bint copied=False):
+                 Py_ssize_t unit=1, Py_ssize_t max_pixels=PANEL_PIXELS, bint copied=False,
+                 Py_ssize_t slices=1):
         cdef panel_t *p = &self.c
         p.x = x.c
         p.rows, p.cols = grid
@@ -89,7 +89,7 @@ cdef class Panel:
         p.depth = p.taps * width
         p.pw = (p.cols - 1) * p.sw + 1 + max((col for _, col in taps), default=0)
         p.mode = self.choose_mode(algorithm, copied)
-        self.choose_size(x.images, unit, max_pixels)
+        self.choose_size(x.images, unit, max_pixels, slices)
         p.ph = (p.band - 1) * p.sh + p.extent
         self.keep = x, self.build_tables(taps)
 
@@ -107,7 +107,7 @@ cdef class Panel:
         padded = 4 * int(p.extent) * int(p.pw) * int(p.width)
         return _IM2COL if padded > max(PANEL_BYTES, 4 * p.cols * p.depth) else _PADDED
 
-    cdef choose_size(self, Py_ssize_t images, Py_ssize_t unit, Py_ssize_t max_pixels):
+    cdef choose_size(self, Py_ssize_t images, Py_ssize_t unit, Py_ssize_t max_pixels, Py_ssize_t slices):
         cdef panel_t *p = &self.c
         row_bytes = 4 * (p.cols * p.depth if p.mode == _IM2COL else p.pw * p.width)
         step, extent = (1, 1) if p.mode == _IM2COL else (int(p.sh), int(p.extent))
@@ -117,8 +117,11 @@ cdef class Panel:
         units = min(PANEL_BYTES // max(1, unit * step * row_bytes), max_pixels // max(1, unit * p.cols))
         p.images = max(1, min(fit, images))
         p.band = p.rows if fit else min(p.rows, unit * max(1, units))
+        p.slices, p.slice = slices, p.width
         if p.mode != _IN_PLACE:
-            self.scratch = p.images * ((p.band - 1) * step + extent) * row_bytes
+            size = p.images * ((p.band - 1) * step + extent) * row_bytes
+            p.slices, p.slice = max(1, min(slices, PANEL_BYTES // max(1, size))), size // 4
+            self.scratch = p.slices * size
 
     cdef build_tables(self, taps):
         cdef panel_t *p = &self.c
@@ -166,8 +169,8 @@ def algorithm_of(Panel panel):
     return "im2col" if panel.c.mode == _IM2COL else "direct"
 
 
-cdef int *table_address(table):
-    return <int *><Py_ssize_t>table.ctypes.data
+cdef int *table_address(offsets):
+    return <int *><Py_ssize_t>offsets.ctypes.data
 
 
 def check_span(floats):
@@ -180,11 +183,11 @@ def grid_offsets(Py_ssize_t images, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t
     """int32 offsets, in order, of pixels that lie `image`, `row` and `col` floats apart."""
     cdef Py_ssize_t n, r, c
     check_span(int(images - 1) * image + int(rows - 1) * row + int(cols - 1) * col)
-    table = np.empty(images * rows * cols, np.int32)
-    cdef int *at = table_address(table)
+    offsets = np.empty(images * rows * cols, np.int32)
+    cdef int *at = table_address(offsets)
     for n in range(images):
         for r in range(rows):
             for c in range(cols):
                 at[0] = <int>(n * image + r * row + c * col)
                 at += 1
-    return table
+    return offsets

@@ -17,5 +17,6 @@ class WeightGrad(Op):
         db: NDArray[np.float32] | None = None,
         groups: int = 1,
         by_channels: bool = False,
+        copied: bool = False,
         name: str = "weight gradient",
     ) -> None: ...

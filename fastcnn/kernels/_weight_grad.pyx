@@ -1,4 +1,12 @@
-"""dW = A' dY and db = 1' dY: outer tiles over panels of A (`_panels.pyx`)."""
+"""dW = A' dY and db = 1' dY: outer tiles over panels of A (`_panels.pyx`).
+
+A tile reads nr channels of every pixel of dY. Where pixels have many channels these are short pieces, far apart: they
+fall into few sets of the first-level cache, on a page each, and no hardware foresees them. Then a panel's dY may first
+be copied, block by block of nr channels, so that each tile reads one stretch of memory. That pays for kernels one or two
+columns wide; wider ones spend as much time in copies as they gain.
+"""
+
+from math import isqrt
 
 import numpy as np
 
@@ -18,15 +26,20 @@ GRAD_UNITS = 16
 cdef struct weight_grad_t:
     panel_t panel
     fc_tensor dy
-    const int *yoff
+    const int *yoff                       # of a full panel's pixels in dy,
+    const int *tile_yoff                  # and where tiles read them
     Py_ssize_t n, groups, inner, outputs  # per group: channels of x, of dy
     float *dw                             # [parts][taps][inner][groups * outputs]
     const int *dw_row                     # [panel.depth] where the rows of dW for a slice start
     float *db                             # [parts][groups * outputs] or NULL
     Py_ssize_t dw_part, db_part           # floats between partial sums
-    Py_ssize_t cols, xstep, ystep         # pixels lie in rows of `cols`, neighbours so many floats apart in x and dy
-    int by_channels                       # items are slices of dW, each over all images; else images
-    Py_ssize_t blocks, shares             # by_channels: blocks of nr columns of dW, and the items they are shared by
+    Py_ssize_t block                      # a block of nr channels of a panel's dy, copied side by side; 0: read in place
+    Py_ssize_t x_floats                   # scratch of the panel, before that of dy
+    Py_ssize_t cols, xstep, ystep         # pixels lie in rows of `cols`, neighbours so many floats apart in x and dy,
+    Py_ssize_t tile_ystep                 # or where tiles read dy
+    int by_channels                       # items are parts of dW, each over all images; else images
+    Py_ssize_t unit, blocks, shares       # by_channels: input channels of an item; blocks of nr columns of dW, and the
+                                          # items that share them
 
 
 # Some rows and columns of dW: channels [c0, c1) of x in each group, and [j0, j1) of dy.
@@ -36,7 +49,7 @@ cdef struct grad_share_t:
 
 cdef void outer_rows(const weight_grad_t *g, const grad_share_t *s, const float *x, Py_ssize_t k, Py_ssize_t rows,
                      const float *dy, Py_ssize_t pixels, int accumulate, float *dw) noexcept nogil:
-    """The rows of dW of k to k + rows in a slice, in tiles of nearly equal height.
+    """The rows of dW of k to k + rows in a slice, in tiles of nearly equal height; dy and dw from column s.j0 on.
 
     Rows outside, columns inside: a tile's few channels of x, one line per pixel, are then in the first-level cache for
     all blocks of columns but the first.
@@ -44,16 +57,18 @@ cdef void outer_rows(const weight_grad_t *g, const grad_share_t *s, const float 
     cdef const fc_kernels *kernels = table()
     cdef fc_outer_tile t
     cdef Py_ssize_t tiles = (rows + kernels.mr - 1) // kernels.mr, i, j, first = 0, last
-    t.x, t.xoff, t.yoff, t.pixels, t.accumulate = x, g.panel.xoff, g.yoff, pixels, accumulate
-    t.cols, t.xstep, t.ystep = min(g.cols, pixels), g.xstep, g.ystep
+    cdef Py_ssize_t block = g.block if g.block else kernels.nr
+    t.x, t.xoff, t.yoff, t.pixels, t.accumulate = x, g.panel.xoff, g.tile_yoff, pixels, accumulate
+    t.cols, t.xstep, t.ystep = min(g.cols, pixels), g.xstep, g.tile_ystep
     for i in range(tiles):
         last = rows * (i + 1) // tiles
         t.koff, t.dw_row, t.m = g.panel.koff + k + first, g.dw_row + k + first, <int>(last - first)
-        j = s.j0
+        t.dy, t.dw, j = dy, dw, s.j0
         while j < s.j1:
             t.n = <int>min(<Py_ssize_t>kernels.nr, s.j1 - j)
-            t.dy, t.dw = dy + j, dw + j
             kernels.outer_tile(&t)
+            t.dy += block
+            t.dw += kernels.nr
             j += kernels.nr
         first = last
 
@@ -74,22 +89,37 @@ cdef void grad_slice(const weight_grad_t *g, const grad_share_t *s, Py_ssize_t c
             outer_rows(g, s, x, t * p.width, c, dy, pixels, accumulate, dw)
 
 
+cdef const float *pack_gradient(const weight_grad_t *g, const grad_share_t *s, const float *dy, Py_ssize_t pixels,
+                                float *scratch) noexcept nogil:
+    """A panel's dy, columns [s.j0, s.j1), as [block of nr][pixel][nr]."""
+    cdef Py_ssize_t p = 0, nr = table().nr
+    while p < pixels:
+        table().copy_rows(dy + g.yoff[p] + s.j0, g.ystep, min(g.cols, pixels - p), s.j1 - s.j0, scratch + p * nr, nr,
+                          nr, g.block)
+        p += g.cols
+    return scratch
+
+
 cdef void grad_panel(const weight_grad_t *g, const grad_share_t *s, const fc_task *task, Py_ssize_t n,
                      Py_ssize_t images, Py_ssize_t row, Py_ssize_t band, Py_ssize_t part,
                      int accumulate) noexcept nogil:
     """Adds one panel's share to dW, slice by slice of the channels of x."""
     cdef const panel_t *p = &g.panel
-    cdef Py_ssize_t group, c0, c, outputs, pixels = images * band * p.cols
+    cdef Py_ssize_t group, c0, c, k, outputs, pixels = images * band * p.cols
     cdef const float *dy = fc_image(&g.dy, task, n) + row * g.dy.row
     cdef const float *x
+    cdef const float *packed = dy + s.j0
+    if g.block:
+        packed = pack_gradient(g, s, dy, pixels, <float *>task.scratch + g.x_floats)
     for group in range(g.groups):
         c0 = s.c0
         while c0 < s.c1:
-            c = min(p.width, s.c1 - c0)
+            c = min(p.slices * p.width, s.c1 - c0)
             x = load_panel(p, task, n, images, row, band, group * g.inner + c0, c, <float *>task.scratch)
-            grad_slice(g, s, c0, c, x, dy + group * g.outputs, pixels, accumulate,
-                       g.dw + part * g.dw_part + group * g.outputs)
-            c0 += p.width
+            for k in range((c + p.width - 1) // p.width):
+                grad_slice(g, s, c0, min(p.width, s.c1 - c0), x + k * p.slice, packed + group * g.outputs, pixels,
+                           accumulate, g.dw + part * g.dw_part + group * g.outputs + s.j0)
+                c0 += p.width
     if g.db != NULL and s.c0 == 0:
         outputs = g.groups * g.outputs if g.groups > 1 else s.j1 - s.j0
         table().sum_rows(dy + s.j0, g.yoff, pixels, outputs, accumulate, g.db + part * g.db_part + s.j0)
@@ -118,8 +148,8 @@ cdef void run_weight_grad(const void *args, const fc_task *task) noexcept nogil:
         return
     for item in range(task.begin, task.end):
         share = item % g.shares
-        s.c0 = item // g.shares * g.panel.width
-        s.c1 = min(s.c0 + g.panel.width, g.inner)
+        s.c0 = item // g.shares * g.unit
+        s.c1 = min(s.c0 + g.unit, g.inner)
         s.j0 = min(g.outputs, g.blocks * share // g.shares * table().nr)
         s.j1 = min(g.outputs, g.blocks * (share + 1) // g.shares * table().nr)
         grad_images(g, &s, task, 0, g.n, 0, False)
@@ -131,15 +161,16 @@ cdef class WeightGrad(Op):
     The panel covers all input channels of a group or, without groups, a slice of them: all slices of a panel of
     pixels are computed one after the other. By default items are images, and each group of images overwrites or adds
     to its own partial sum: `dw` is (parts, kh, kw, ic/groups, oc) and `db` (parts, oc) or None. With `by_channels`
-    items are slices of the input channels and shares of the output channels, each over all images, and there is one
-    part: for weights too large to copy.
+    items are parts of the input channels, whole slices, and of the output channels, each over all images, and there is
+    one part: for weights too large to copy. With `copied` dy is copied panel by panel, so that tiles read it in one
+    stretch.
     """
 
     cdef weight_grad_t c
     cdef readonly str algorithm
 
     def __init__(self, Panel panel, Tensor dy, dw, db=None, Py_ssize_t groups=1, bint by_channels=False,
-                 name="weight gradient"):
+                 bint copied=False, name="weight gradient"):
         cdef weight_grad_t *g = &self.c
         for array in (dw, db):
             if array is not None and (array.dtype != np.float32 or not array.flags.c_contiguous):
@@ -160,15 +191,36 @@ cdef class WeightGrad(Op):
         g.cols = g.panel.cols if g.panel.rows * g.panel.cols > 1 else len(yoff)
         if g.cols > 1:
             g.xstep, g.ystep = g.panel.xoff[1] - g.panel.xoff[0], g.yoff[1] - g.yoff[0]
+        g.tile_yoff, g.tile_ystep = g.yoff, g.ystep
         if db is not None:
             if db.shape != (parts, oc):
                 raise ValueError(f"{name}: expected a bias gradient of shape {(parts, oc)}, got {db.shape}")
             g.db, g.db_part = <float *><Py_ssize_t>db.ctypes.data, oc
+        self.set_units(copied)
         self.scratch = panel.scratch
-        slices = -(-icg // max(1, g.panel.width))
-        g.blocks = (g.outputs + table().nr - 1) // table().nr
-        g.shares = max(1, min(g.blocks, GRAD_UNITS // max(1, slices)))
-        self.items = slices * g.shares if by_channels else g.n
+        packed_off = self.set_copy(len(yoff)) if copied else None
         self.run, self.args = <fc_run>run_weight_grad, g
         self.algorithm = algorithm_of(panel)
-        self.name, self.keep = name, (panel, dy, dw, db, yoff, dw_row)
+        self.name, self.keep = name, (panel, dy, dw, db, yoff, dw_row, packed_off)
+
+    cdef set_units(self, bint copied):
+        """How dW is shared out by_channels: slice by slice or, to copy x and dy less often, in parts as long as wide."""
+        cdef weight_grad_t *g = &self.c
+        slices, blocks = -(-int(g.inner) // max(1, g.panel.width)), -(-int(g.outputs) // table().nr)
+        units = min(slices, isqrt(GRAD_UNITS)) if copied else slices
+        g.unit = g.panel.width * -(-slices // max(1, units))
+        g.blocks, g.shares = blocks, max(1, min(blocks, GRAD_UNITS // max(1, units)))
+        self.items = -(-int(g.inner) // max(1, g.unit)) * g.shares if g.by_channels else g.n
+
+    cdef set_copy(self, Py_ssize_t pixels):
+        """Room for a panel's dy, and where its pixels will lie."""
+        cdef weight_grad_t *g = &self.c
+        cdef Py_ssize_t nr = table().nr
+        if g.groups > 1:
+            raise ValueError("weight gradient: dy of several groups is read in place")
+        g.x_floats, g.block, g.tile_ystep = (self.scratch + 63) // 64 * 16, pixels * nr, nr
+        offsets = grid_offsets(1, 1, pixels, 0, 0, nr)
+        g.tile_yoff = table_address(offsets)
+        blocks = -(-g.blocks // g.shares) if g.by_channels else g.blocks
+        self.scratch = 4 * (g.x_floats + blocks * g.block)
+        return offsets

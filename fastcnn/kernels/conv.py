@@ -6,6 +6,7 @@ from math import prod
 from typing import NamedTuple
 
 from fastcnn.geometry import Conv, Conv3D
+from fastcnn.kernels import _cpu
 from fastcnn.kernels._gather import Gather, Weights
 from fastcnn.kernels._panels import Panel
 from fastcnn.kernels._pooled_grad import PooledWeightGrad
@@ -14,24 +15,38 @@ from fastcnn.kernels._weight_grad import GRAD_PIXELS, WeightGrad
 # Weights that push a chunk of images out of a core's L2: their layers are stages of their own, and their gradients
 # are cut by channels.
 LARGE_WEIGHTS = 1 << 20
-# Weights that are better read once, a block of output channels at a time that stays in L2 while all images pass by.
+# Weights that are better read once, a block of output channels at a time that stays in L2 while all images pass by. So
+# are any large ones with less input than weights: each group of images would read them all.
 HUGE_WEIGHTS = 4 << 20
 # With so few output pixels, as for one image, weights are better read where they lie than packed before.
 DENSE_PIXELS, DENSE_WEIGHTS = 64, 64 << 10
 
 # Channels of a pixel from which on a slice of them, read where it lies, would use too few sets of the first-level
-# cache; the slice of a weight gradient; the same for kernels one or two columns wide.
-WIDE_PIXELS, GRAD_SLICE, GRAD_CHANNELS = 128, 16, 64
+# cache; the slice of a weight gradient; the same of a dense layer.
+WIDE_PIXELS, GRAD_SLICE, DENSE_SLICE = 128, 16, 64
+# Kernels one or two columns wide: rows of the weight gradient that pay for a copy of dy; tiles' heights that make a
+# slice, and slices of x that are copied together.
+COPY_ROWS, SLICE_TILES, COPIED_SLICES = 128, 2, 8
 
 
 def weight_bytes(conv: Conv | Conv3D) -> int:
     return 4 * prod(conv.w_shape)
 
 
+def reads_weights_once(conv: Conv, input_bytes: int) -> bool:
+    """Whether a pass that reads so much beside the weights is cut by output channels, not by images."""
+    return weight_bytes(conv) > min(HUGE_WEIGHTS, max(LARGE_WEIGHTS, input_bytes))
+
+
 def is_dense_like(conv: Conv) -> bool:
     """Whether reading the weights is most of the work, as in a dense layer."""
     few = conv.n * conv.window.oh * conv.window.ow <= DENSE_PIXELS
     return few and conv.groups == 1 and weight_bytes(conv) > DENSE_WEIGHTS
+
+
+def _is_one_pixel(conv: Conv) -> bool:
+    """Whether a sample has one output pixel, as in a dense layer."""
+    return conv.window.oh * conv.window.ow == 1
 
 
 def _taps(window):
@@ -56,7 +71,8 @@ def forward(conv: Conv, x, weights: Weights, y, bias, algorithm, pool=None, **op
     """
     grid, unit = (None, 1) if pool is None else ((y.shape[1] * pool[0], y.shape[2] * pool[1]), pool[0])
     panel = _panel(conv, x, conv.ic // conv.groups, algorithm, grid, unit=unit)
-    options.setdefault("by_channels", pool is None and weight_bytes(conv) > HUGE_WEIGHTS)
+    w = conv.window
+    options.setdefault("by_channels", pool is None and reads_weights_once(conv, 4 * conv.n * w.ih * w.iw * conv.ic))
     return Gather(panel, weights, y, bias, pool=pool, **options)
 
 
@@ -64,23 +80,28 @@ def _grad_slice(conv: Conv, by_channels: bool) -> int:
     """How many input channels a weight gradient reads at a time.
 
     Kernels at least three columns wide make whole tiles of the columns of a narrow slice; without groups, narrow
-    slices are worth copying out of many channels.
+    slices are worth copying out of many channels. Narrower kernels take slices where weights are too large to copy.
     """
     width = conv.ic // conv.groups
     if conv.groups > 1 or (width < WIDE_PIXELS and not by_channels):
         return width
     if conv.window.kw >= 3:
         return min(width, GRAD_SLICE)
-    return min(width, GRAD_CHANNELS) if by_channels else width
+    if not by_channels:
+        return width
+    return min(width, DENSE_SLICE if _is_one_pixel(conv) else SLICE_TILES * _cpu.tile_sizes()[1])
 
 
 def weight_grad(conv: Conv, x, dy, dw, db, algorithm, by_channels=False, slice_channels=None, **options) -> WeightGrad:
     """dw and db from x and dy, a slice of the input channels after the other; items are images, or, by_channels, the
     slices. `slice_channels` overrides their size."""
-    width = slice_channels or _grad_slice(conv, by_channels)
-    copied = width < conv.ic // conv.groups and conv.window.kw > 1
-    panel = _panel(conv, x, width, algorithm, max_pixels=GRAD_PIXELS, copied=copied)
-    return WeightGrad(panel, dy, dw, db, conv.groups, by_channels=by_channels, **options)
+    w, width = conv.window, slice_channels or _grad_slice(conv, by_channels)
+    copied = width < conv.ic // conv.groups and (w.kw > 1 or not _is_one_pixel(conv))
+    dy_copied = w.kw < 3 and conv.groups == 1 and conv.oc >= WIDE_PIXELS and w.kh * w.kw * conv.ic >= COPY_ROWS \
+        and not _is_one_pixel(conv)
+    panel = _panel(conv, x, width, algorithm, max_pixels=GRAD_PIXELS, copied=copied,
+                   slices=COPIED_SLICES if dy_copied else 1)
+    return WeightGrad(panel, dy, dw, db, conv.groups, by_channels=by_channels, copied=dy_copied, **options)
 
 
 def pooled_weight_grad(conv: Conv, x, dy, arg, dw, db=None) -> PooledWeightGrad:
@@ -136,6 +157,7 @@ def input_grad(conv: Conv, phase: Phase, dy, weights: Weights, dx, algorithm, bi
     """The pixels of one phase of dx; with a bias, of a transposed convolution's result."""
     grid, width = (phase.rows, phase.cols), conv.oc // conv.groups
     panel = Panel(dy, grid, (1, 1), phase.origin, phase.pixels, width, algorithm)
-    options.setdefault("by_channels", weight_bytes(conv) > HUGE_WEIGHTS)
+    w = conv.window
+    options.setdefault("by_channels", reads_weights_once(conv, 4 * conv.n * w.oh * w.ow * conv.oc))
     return Gather(panel, weights, dx, bias, y_origin=(phase.row, phase.col),
                   y_strides=(conv.window.sh, conv.window.sw), **options)

@@ -34,6 +34,7 @@ const fc_kernels PASTE(fc_kernels_, ISA) = {
     .outer_tile = outer_tile,
     .dot_tile = dot_tile,
     .transpose = transpose,
+    .copy_rows = copy_rows,
     .sum_rows = sum_rows,
     .pool = {pool_max_row, pool_max_grad_row, pool_avg_row, pool_avg_grad_row},
     .depthwise = {depthwise_gather, depthwise_outer},

@@ -240,6 +240,21 @@ static void transpose(const float *src, ptrdiff_t lds, ptrdiff_t rows, ptrdiff_t
         for (ptrdiff_t j = i < whole_rows ? whole_cols : 0; j < cols; j++) dst[j * ldd + i] = src[i * lds + j];
 }
 
+INLINE void copy_values(const float *src, ptrdiff_t n, float *dst)
+{
+    ptrdiff_t j = 0;
+    for (; j + VLEN <= n; j += VLEN) store(dst + j, load(src + j));
+    if (j < n) store_part(dst + j, load_part(src + j, (int)(n - j)), (int)(n - j));
+}
+
+static void copy_rows(const float *src, ptrdiff_t lds, ptrdiff_t rows, ptrdiff_t n, float *dst, ptrdiff_t ldd,
+                      ptrdiff_t width, ptrdiff_t block)
+{
+    for (ptrdiff_t i = 0; i < rows; i++, src += lds, dst += ldd)
+        for (ptrdiff_t j = 0, at = 0; j < n; j += width, at += block)
+            copy_values(src + j, n - j < width ? n - j : width, dst + at);
+}
+
 static void sum_rows(const float *dy, const int32_t *yoff, ptrdiff_t pixels, ptrdiff_t n, int accumulate, float *db)
 {
     for (ptrdiff_t j = 0; j < n; j += VLEN) {
