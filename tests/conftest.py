@@ -1,4 +1,4 @@
-"""Fixtures of all tests: every usable instruction set, several thread counts, and a seeded generator."""
+"""Fixtures of all tests: every usable instruction set, several thread counts, panel sizes, a seeded generator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastcnn import arrays, random
-from fastcnn.kernels import _cpu
+from fastcnn.kernels import _cpu, _panels
 from fastcnn.plan import plan
 from tests.check import poison
 
@@ -40,6 +40,12 @@ def threads(request):
     _cpu.set_num_threads(request.param)
     yield request.param
     _cpu.set_num_threads(usual)
+
+
+@pytest.fixture(params=(512 << 10, 2000, 0), ids="panel{}".format)
+def panel_bytes(request, monkeypatch):
+    """Panels of a convolution's pixels: all images at once, a few rows, one row."""
+    monkeypatch.setattr(_panels, "PANEL_BYTES", request.param)
 
 
 @pytest.fixture

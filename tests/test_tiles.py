@@ -19,6 +19,7 @@ from fastcnn.kernels._panels import Panel
 from fastcnn.kernels._weight_grad import WeightGrad
 from fastcnn.ops._engine import tensor
 from tests.check import assert_same, guarded, poison, small_ints
+from tests.conv_problem import Problem, each_shape
 
 
 def sizes_to(largest):
@@ -305,42 +306,6 @@ def test_too_small_a_halo_is_not_read():
 
 # ---- ways to cut the work
 
-SHAPES = [
-    # x, w, strides, padding, groups
-    ((5, 6, 7, 9), (3, 3, 9, 37), 1, "same", 1),
-    ((4, 9, 5, 8), (3, 2, 4, 70), 2, ((1, 0), (2, 1)), 2),
-    ((70, 1, 1, 20), (1, 1, 20, 40), 1, "valid", 1),
-    ((3, 4, 4, 33), (3, 3, 33, 5), 3, "same", 1),
-]
-each_shape = pytest.mark.parametrize("x_shape, w_shape, strides, padding, groups", SHAPES)
-SMALL_PANELS = (512 << 10, 2000, 0)  # bytes: all images at once, a few rows, one row
-
-
-@pytest.fixture(params=SMALL_PANELS, ids="panel{}".format)
-def panel_bytes(request, monkeypatch):
-    monkeypatch.setattr(_panels, "PANEL_BYTES", request.param)
-
-
-class Problem:
-    """A convolution of small integers with its exact results."""
-
-    def __init__(self, x_shape, w_shape, strides, padding, groups, rng):
-        self.conv = Conv.resolve(x_shape, w_shape, strides, padding, 1, groups, "conv")
-        self.x, self.w, self.b = (
-            small_ints(rng, x_shape),
-            small_ints(rng, w_shape),
-            small_ints(rng, w_shape[3:]),
-        )
-        self.dy = small_ints(rng, self.conv.y_shape)
-        words = {"strides": strides, "padding": padding, "groups": groups}
-        self.y = reference.conv2d(self.x, self.w, self.b, **words)
-        self.dx = reference.conv2d_input_grad(self.dy, self.w, x_shape, **words)
-        self.dw = [
-            reference.conv2d_weight_grad(self.x[i : i + 1], self.dy[i : i + 1], w_shape[:2], **words)
-            for i in range(x_shape[0])
-        ]
-
-
 @each_shape
 @pytest.mark.parametrize("algorithm", ("direct", "im2col"))
 @pytest.mark.parametrize("options", ({}, {"bands": 2}, {"bands": 5}, {"by_channels": True}), ids=str)
@@ -380,59 +345,6 @@ def test_input_gradient_however_it_is_cut(
             assert_same(np.isnan(dx), ~written)
         assert written.all()
         assert_same(dx, p.dx)
-
-
-@each_shape
-@pytest.mark.parametrize("algorithm", ("direct", "im2col"))
-@pytest.mark.parametrize("group, chunk", ((1, 1), (2, 1), (2, 2), (3, 2), (100, 1), (100, 100)))
-def test_partial_weight_gradients(
-    x_shape, w_shape, strides, padding, groups, algorithm, group, chunk, panel_bytes, threads, rng
-):
-    """One partial sum per group of images, whatever the chunks and threads, and the bias gradient too."""
-    p = Problem(x_shape, w_shape, strides, padding, groups, rng)
-    parts = -(-p.conv.n // group)
-    (dw, check_dw), (db, check_db) = guarded((parts, *w_shape)), guarded((parts, w_shape[3]))
-    op = passes.weight_grad(p.conv, tensor(p.x), tensor(p.dy), dw, db, algorithm)
-    Program([Stage([op], op.items, group, chunk)]).run()
-    check_dw()
-    check_db()
-    assert_same(dw, [sum(p.dw[i * group : (i + 1) * group]) for i in range(parts)])
-    assert_same(db, [p.dy[i * group : (i + 1) * group].sum((0, 1, 2), dtype=float) for i in range(parts)])
-
-
-@pytest.mark.parametrize("x_shape, w_shape, strides, padding, groups", [s for s in SHAPES if s[4] == 1])
-@pytest.mark.parametrize("algorithm", ("direct", "im2col"))
-@pytest.mark.parametrize("slice_channels", (1, 4, 7, 1000))
-def test_weight_gradient_by_channels(
-    x_shape, w_shape, strides, padding, groups, algorithm, slice_channels, panel_bytes, isa, rng
-):
-    p = Problem(x_shape, w_shape, strides, padding, groups, rng)
-    (dw, check_dw), (db, check_db) = guarded((1, *w_shape)), guarded((1, w_shape[3]))
-    op = passes.weight_grad(
-        p.conv, tensor(p.x), tensor(p.dy), dw, db, algorithm, True, min(slice_channels, p.conv.ic)
-    )
-    slices, blocks = -(-p.conv.ic // min(slice_channels, p.conv.ic)), -(-p.conv.oc // _cpu.tile_sizes()[2])
-    assert op.items == slices * max(1, min(blocks, 16 // slices))
-    run_op(op)
-    check_dw()
-    check_db()
-    assert_same(dw[0], sum(p.dw))
-    assert_same(db[0], p.dy.sum((0, 1, 2), dtype=float))
-
-
-@pytest.mark.parametrize("w_shape", ((3, 3, 130, 5), (1, 3, 128, 3), (3, 2, 150, 40)))
-@pytest.mark.parametrize("slice_channels", (None, 1, 50))
-def test_weight_gradient_slice_by_slice(w_shape, slice_channels, panel_bytes, isa, rng):
-    """Items are images; each panel's channels pass in slices, the last one narrower."""
-    p = Problem((3, 5, 6, w_shape[2]), w_shape, 1, "same", 1, rng)
-    (dw, check_dw), (db, check_db) = guarded((1, *w_shape)), guarded((1, w_shape[3]))
-    op = passes.weight_grad(p.conv, tensor(p.x), tensor(p.dy), dw, db, "direct", False, slice_channels)
-    assert op.items == 3
-    Program([Stage([op], 3, 3)]).run()
-    check_dw()
-    check_db()
-    assert_same(dw[0], sum(p.dw))
-    assert_same(db[0], p.dy.sum((0, 1, 2), dtype=float))
 
 
 @pytest.mark.parametrize("n", (1, 127, 128, 1100))

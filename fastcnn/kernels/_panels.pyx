@@ -30,6 +30,8 @@ cdef inline void copy_pixels(const panel_t *p, const float *x, Py_ssize_t row, P
                              Py_ssize_t c, float *dst) noexcept nogil:
     """`count` pixels of input row `row` from column `col` on, `c` channels each, zeros outside the image."""
     cdef Py_ssize_t lead = min(max(-col, <Py_ssize_t>0), count), stop = max(min(count, p.x.w - col), lead), i
+    if c == 0:
+        return
     if row < 0 or row >= p.x.h:
         lead, stop = 0, 0
     for i in range((c + p.width - 1) // p.width):

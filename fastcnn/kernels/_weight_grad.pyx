@@ -2,8 +2,8 @@
 
 A tile reads nr channels of every pixel of dY. Where pixels have many channels these are short pieces, far apart: they
 fall into few sets of the first-level cache, on a page each, and no hardware foresees them. Then a panel's dY may first
-be copied, block by block of nr channels, so that each tile reads one stretch of memory. That pays for kernels one or two
-columns wide; wider ones spend as much time in copies as they gain.
+be copied, block by block of nr channels, so that each tile reads one stretch of memory. That pays for kernels one or
+two columns wide; wider ones spend as much time in copies as they gain.
 """
 
 from math import isqrt
@@ -33,7 +33,7 @@ cdef struct weight_grad_t:
     const int *dw_row                     # [panel.depth] where the rows of dW for a slice start
     float *db                             # [parts][groups * outputs] or NULL
     Py_ssize_t dw_part, db_part           # floats between partial sums
-    Py_ssize_t block                      # a block of nr channels of a panel's dy, copied side by side; 0: read in place
+    Py_ssize_t block                      # floats of nr channels of a panel's dy, copied; 0: read in place
     Py_ssize_t x_floats                   # scratch of the panel, before that of dy
     Py_ssize_t cols, xstep, ystep         # pixels lie in rows of `cols`, neighbours so many floats apart in x and dy,
     Py_ssize_t tile_ystep                 # or where tiles read dy
@@ -204,7 +204,7 @@ cdef class WeightGrad(Op):
         self.name, self.keep = name, (panel, dy, dw, db, yoff, dw_row, packed_off)
 
     cdef set_units(self, bint copied):
-        """How dW is shared out by_channels: slice by slice or, to copy x and dy less often, in parts as long as wide."""
+        """How dW is shared out by_channels: by slices or, to copy x and dy less often, in parts as long as wide."""
         cdef weight_grad_t *g = &self.c
         slices, blocks = -(-int(g.inner) // max(1, g.panel.width)), -(-int(g.outputs) // table().nr)
         units = min(slices, isqrt(GRAD_UNITS)) if copied else slices
@@ -221,6 +221,6 @@ cdef class WeightGrad(Op):
         g.x_floats, g.block, g.tile_ystep = (self.scratch + 63) // 64 * 16, pixels * nr, nr
         offsets = grid_offsets(1, 1, pixels, 0, 0, nr)
         g.tile_yoff = table_address(offsets)
-        blocks = -(-g.blocks // g.shares) if g.by_channels else g.blocks
+        blocks = (g.blocks + g.shares - 1) // g.shares if g.by_channels else g.blocks
         self.scratch = 4 * (g.x_floats + blocks * g.block)
         return offsets

@@ -92,16 +92,22 @@ def _grad_slice(conv: Conv, by_channels: bool) -> int:
     return min(width, DENSE_SLICE if _is_one_pixel(conv) else SLICE_TILES * _cpu.tile_sizes()[1])
 
 
+def copies_gradient(conv: Conv) -> bool:
+    """Whether a weight gradient copies dy: for narrow kernels, where pixels are wide and the rows of dw many."""
+    rows = conv.window.kh * conv.window.kw * conv.ic
+    wide = conv.oc >= WIDE_PIXELS and rows >= COPY_ROWS and not _is_one_pixel(conv)
+    return wide and conv.window.kw < 3 and conv.groups == 1
+
+
 def weight_grad(conv: Conv, x, dy, dw, db, algorithm, by_channels=False, slice_channels=None, **options) -> WeightGrad:
     """dw and db from x and dy, a slice of the input channels after the other; items are images, or, by_channels, the
-    slices. `slice_channels` overrides their size."""
-    w, width = conv.window, slice_channels or _grad_slice(conv, by_channels)
-    copied = width < conv.ic // conv.groups and (w.kw > 1 or not _is_one_pixel(conv))
-    dy_copied = w.kw < 3 and conv.groups == 1 and conv.oc >= WIDE_PIXELS and w.kh * w.kw * conv.ic >= COPY_ROWS \
-        and not _is_one_pixel(conv)
-    panel = _panel(conv, x, width, algorithm, max_pixels=GRAD_PIXELS, copied=copied,
-                   slices=COPIED_SLICES if dy_copied else 1)
-    return WeightGrad(panel, dy, dw, db, conv.groups, by_channels=by_channels, copied=dy_copied, **options)
+    parts of both channels. `slice_channels` overrides the size of a slice."""
+    width = slice_channels or _grad_slice(conv, by_channels)
+    sliced = width < conv.ic // conv.groups and (conv.window.kw > 1 or not _is_one_pixel(conv))
+    copied = options.setdefault("copied", copies_gradient(conv))
+    panel = _panel(conv, x, width, algorithm, max_pixels=GRAD_PIXELS, copied=sliced,
+                   slices=COPIED_SLICES if copied else 1)
+    return WeightGrad(panel, dy, dw, db, conv.groups, by_channels=by_channels, **options)
 
 
 def pooled_weight_grad(conv: Conv, x, dy, arg, dw, db=None) -> PooledWeightGrad:

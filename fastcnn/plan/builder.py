@@ -389,14 +389,15 @@ class Builder:
         return stages
 
     def engine_stages(self, draft: StageDraft) -> list[Stage]:
-        origins = {op: step for step in draft.steps for op in step.make()}
-        for step in draft.steps:
+        made = [(step, step.make()) for step in draft.steps]
+        for step, ops in made:
             step.make = list  # made; it refers to the builder and the plan, which would wait for the garbage collector
-        self.origins.update(origins)
-        ops = list(origins)
+            self.origins.update(dict.fromkeys(ops, step))
         if draft.pipelined:
-            return [Stage(ops, self.n, *draft.cut)]
-        return [Stage([op], op.items, -(-op.items // (2 * MAX_GROUPS))) for op in ops]
+            return [Stage([op for _, ops in made for op in ops], self.n, *draft.cut)]
+        last = draft.steps[-1]
+        return [Stage([op], op.items, -(-op.items // (2 * MAX_GROUPS)), barrier=step is last or op is not ops[-1])
+                for step, ops in made for op in ops]
 
 
 def _round(size: int, to: int) -> int:

@@ -39,10 +39,18 @@ class Step:
     def buffers(self) -> list[Buffer]:
         return [*self.reads, *self.writes]
 
+    def may_run_beside(self, others: Sequence[Step]) -> bool:
+        """Whether steps over all images, this one last, need not wait for each other."""
+        steps = [*others, self]
+        written = {buffer.root for step in steps for buffer in step.writes}
+        apart = not any(buffer.root in written for step in steps for buffer in step.reads)
+        shared = any(one in self.others for step in others for one in step.others)
+        return apart and not shared and not any(step.pipelined or step.python for step in steps)
+
 
 @dataclass(eq=False)
 class StageDraft:
-    """Steps that will run together."""
+    """Steps that will run together: a chain over images, or steps over all of them that do not wait for each other."""
 
     steps: list[Step]
 
@@ -69,19 +77,20 @@ class StageDraft:
 def chain(steps: Sequence[Step]) -> list[StageDraft]:
     """Steps over images together, until one needs all images or the weights outgrow the cache.
 
-    Deferred steps come, each alone, where a chain has ended.
+    Deferred steps come where a chain has ended, beside the step that ends it if they can.
     """
     drafts: list[StageDraft] = []
-    waiting: list[StageDraft] = []
+    waiting: list[Step] = []
     for step in steps:
         if step.deferred:
-            waiting.append(StageDraft([step]))
+            waiting.append(step)
         elif drafts and drafts[-1].takes(step):
             drafts[-1].steps.append(step)
         else:
-            drafts += [*waiting, StageDraft([step])]
+            beside = step.may_run_beside(waiting)
+            drafts += [StageDraft([*waiting, step])] if beside else [StageDraft([one]) for one in [*waiting, step]]
             waiting = []
-    return drafts + waiting
+    return drafts + [StageDraft([one]) for one in waiting]
 
 
 def weights_of(drafts: Sequence[StageDraft]) -> list[PackedWeights]:

@@ -88,7 +88,7 @@ typedef struct fc_kernels {
     void (*dot_tile)(const fc_dot_tile *t);
     /* dst[j*ldd + i] = src[i*lds + j]   i < rows, j < cols */
     void (*transpose)(const float *src, ptrdiff_t lds, ptrdiff_t rows, ptrdiff_t cols, float *dst, ptrdiff_t ldd);
-    /* dst[j/width*block + i*ldd + j%width] = src[i*lds + j]   i < rows, j < n: rows side by side, in blocks of columns */
+    /* dst[j/width*block + i*ldd + j%width] = src[i*lds + j]   i < rows, j < n: a matrix in blocks of columns */
     void (*copy_rows)(const float *src, ptrdiff_t lds, ptrdiff_t rows, ptrdiff_t n, float *dst, ptrdiff_t ldd,
                       ptrdiff_t width, ptrdiff_t block);
     /* db[j] (+)= sum_p dy[yoff[p] + j]   j < n; p in order */
