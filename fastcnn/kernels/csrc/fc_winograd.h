@@ -78,6 +78,8 @@ typedef struct fc_winograd_fetch {
     ptrdiff_t offsets, skip, lines;
 } fc_winograd_fetch;
 
+#define FC_WINOGRAD_FETCHES 3
+
 /* The products of one block of output channels, `vectors` of VLEN, for all points. */
 typedef struct fc_winograd_product {
     const float *v;
@@ -89,8 +91,8 @@ typedef struct fc_winograd_product {
     ptrdiff_t points, tiles, depth;
     int vectors;
     int accumulate; /* add to the result instead of overwriting it */
-    const fc_winograd_fetch *fetch; /* [fetches], each of at most `points` offsets */
-    int fetches;
+    const fc_winograd_fetch *fetch; /* [fetches] */
+    int fetches;                    /* at most FC_WINOGRAD_FETCHES */
 } fc_winograd_product;
 
 typedef struct fc_winograd_kernels {
