@@ -16,9 +16,9 @@ from fastcnn.kernels._winograd_tiles cimport (
 from fastcnn.kernels._winograd_weights cimport WinogradWeights, weights_t
 from fastcnn.kernels._winograd_tiles import tiles_per_block
 
-# A weight gradient's transformed sums stay in L2, and beside them as many tiles as this: the sums are loaded and
-# stored once per block of tiles.
-SUM_BYTES = 640 << 10
+# A weight gradient's transformed sums stay in L2 with the lines of the gradient they become, and beside them as many
+# tiles as this: the sums are loaded and stored once per block of tiles.
+SUM_BYTES = 800 << 10
 GRAD_BLOCK_BYTES = 512 << 10
 # Slices of channels that a weight gradient is cut into for the threads' sake; each slice repeats some transforms.
 LEAST_SLICES = 4
@@ -202,12 +202,12 @@ cdef void run_grad(const void *args, const fc_task *task) noexcept nogil:
 
 
 def gradient_slices(points, ic, oc, least):
-    """(ic, oc) of slices of a weight gradient whose transformed sums fit the cache, `least` of them or more: halves of
-    halves of nearly equal size, in whole vectors of ic and whole blocks of oc."""
+    """(ic, oc) of slices of a weight gradient that fits the cache with its transformed sums, `least` of them or more:
+    halves of halves of nearly equal size, in whole vectors of ic and whole blocks of oc."""
     vlen, nr, parts = table().vlen, table().nr, [1, 1]
     while True:
         ic_slice, oc_slice = (-(-size // (n * unit)) * unit for size, n, unit in zip((ic, oc), parts, (vlen, nr)))
-        fit = 4 * points * ic_slice * oc_slice <= SUM_BYTES and parts[0] * parts[1] >= least
+        fit = 4 * (points + 9) * ic_slice * oc_slice <= SUM_BYTES and parts[0] * parts[1] >= least
         if fit or (ic_slice <= vlen and oc_slice <= nr):
             return max(ic_slice, vlen), max(oc_slice, nr)
         parts[oc_slice // nr * vlen >= ic_slice and oc_slice > nr] *= 2
