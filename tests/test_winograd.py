@@ -365,8 +365,9 @@ def test_slices_of_the_gradient(isa):
         for least in (1, 4):
             rows, columns = _winograd_grad.gradient_slices(36, ic, oc, least)
             assert rows % vlen == columns % nr == 0
-            fits = 4 * 36 * rows * columns <= _winograd_grad.SUM_BYTES and -(-ic // rows) * -(-oc // columns) >= least
-            assert fits or (rows, columns) == (vlen, nr)
+            fits = 4 * (36 + 9) * rows * columns <= _winograd_grad.SUM_BYTES
+            enough = -(-ic // rows) * -(-oc // columns) >= least
+            assert (fits and enough) or (rows, columns) == (vlen, nr)
             assert rows < ic + vlen and columns < oc + nr
 
 
@@ -453,7 +454,7 @@ def pooled(conv, m, x, w, b, relu, n_arg=True):
 @pytest.mark.parametrize("relu", (False, True))
 def test_pooling_is_that_of_the_pooling_layer(m, relu, isa, rng):
     """The first of equal maxima, the first NaN; rows and columns left over are dropped."""
-    for h, w_, ic, oc in ((8, 8, 4, 5), (7, 9, 3, 37), (2, 3, 5, 16), (5, 12, 2, 70)):
+    for h, w_, ic, oc in ((8, 8, 4, 5), (7, 9, 3, 37), (2, 3, 5, 16), (2, 2, 5, 37), (5, 12, 2, 70)):
         x, w, b = small_ints(rng, (3, h, w_, ic), 1), small_ints(rng, (3, 3, ic, oc), 1), small_ints(rng, (oc,), 1)
         for value in (x[1, 1, 1, 0], np.nan):
             x[1, 1, 1, 0] = value

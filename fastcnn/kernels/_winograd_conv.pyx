@@ -16,8 +16,8 @@ from fastcnn.kernels._cpu cimport table
 from fastcnn.kernels._op cimport Op, Tensor, fc_run, fc_task, fc_tensor
 from fastcnn.kernels._winograd_tiles cimport (
     Tiles, ceil_div, fc_block_transform, fc_tile_transform, fc_winograd_fetch, fc_winograd_product,
-    fc_winograd_target, fetch_tiles, find_corners, kernels, new_pixel_offsets, next_place, pixel_offsets, place_of,
-    place_t, point_stride, spread_tiles, tiles_t, transform_tiles, transforms)
+    fc_winograd_target, fc_winograd_transforms, fetch_tiles, find_corners, kernels, new_pixel_offsets, next_place,
+    pixel_offsets, place_of, place_t, point_stride, spread_tiles, tiles_t, transform_tiles, transforms)
 from fastcnn.kernels._winograd_weights cimport (
     WinogradWeights, fetch_weights, transform_weights, turning_floats, weights_t)
 from fastcnn.kernels._winograd_tiles import tiles_per_block
@@ -139,9 +139,8 @@ cdef void conv_portion(const conv_t *g, const fc_task *task, const portion_t *no
     cdef memory_t t = memory_of(g, task)
     cdef fc_winograd_fetch fetch[3]
     cdef fc_winograd_product p
-    cdef fc_tile_transform transform = transforms(g.tiles.points).gradient
-    if not g.adjoint:
-        transform = transforms(g.tiles.points).input
+    cdef const fc_winograd_transforms *f = transforms(g.tiles.points)
+    cdef fc_tile_transform transform = f.gradient if g.adjoint else f.input
     p.v, p.v_group, p.v_point = t.v, now.count * vlen, point_stride(ceil_div(now.c, vlen) * now.count * vlen)
     p.m_group, p.m_point, p.u_point = now.count * vlen, point_stride(now.count * nr), g.weights.point
     p.points, p.tiles, p.depth, p.accumulate, p.fetch = g.weights.points, now.count, now.c, now.c0 > 0, fetch

@@ -135,7 +135,8 @@ cdef void add_tiles(const grad_t *g, const slice_t *s, const fc_task *task, rang
     p.u, p.u_point, p.points, p.tiles, p.depth = t.u, g.u_point, g.points, now.count, s.c
     p.accumulate, p.fetch = accumulate, fetch
     transform_tiles(&g.x, task, transforms(g.points).input, now.first, now.count, s.c0, s.c, t.v, p.v_group, p.v_point)
-    transform_tiles(&g.dy, task, transforms(g.points).gradient, now.first, now.count, s.j0, s.j, t.d, p.m_group, p.m_point)
+    transform_tiles(&g.dy, task, transforms(g.points).gradient, now.first, now.count, s.j0, s.j, t.d, p.m_group,
+                    p.m_point)
     find_corners(&g.x, task, &g.x.x, g.m, next.first, next.count, s.c0, t.x_at)
     find_corners(&g.dy, task, &g.dy.x, g.dy.edge, next.first, next.count, s.j0, t.dy_at)
     while j < s.j:
@@ -184,8 +185,9 @@ cdef void grad_slice(const grad_t *g, slice_t s, const fc_task *task, Py_ssize_t
         now = next
         index += 1
     while j < s.j:
-        transforms(g.points).inverse(<float *>task.scratch + j // nr * g.u_block, g.u_point, s.c, <int>min(nr, s.j - j),
-                                s.dw + s.c0 * g.oc + s.j0 + j, g.ic * g.oc, g.oc, accumulate)
+        transforms(g.points).inverse(<float *>task.scratch + j // nr * g.u_block, g.u_point, s.c,
+                                     <int>min(nr, s.j - j), s.dw + s.c0 * g.oc + s.j0 + j, g.ic * g.oc, g.oc,
+                                     accumulate)
         j += nr
 
 
@@ -258,9 +260,9 @@ cdef class WinogradGradients(Op):
         cdef grad_t *g = &self.c
         g.wants_dx, g.dx, g.weights = True, dx.c, weights.c
         if (g.dx.x.h, g.dx.x.w, g.dx.x.c) != (g.x.x.h, g.x.x.w, g.ic) or g.dx.size != g.m + 2 \
-                or (g.dx.points, g.dx.down, g.dx.across) != (g.points, g.x.down, g.x.across) or g.weights.packed == NULL \
-                or (g.weights.points, g.weights.inner, g.weights.outputs) != (g.points, g.oc, g.ic) or g.slices > 1 \
-                or g.by_channels:
+                or (g.dx.points, g.dx.down, g.dx.across) != (g.points, g.x.down, g.x.across) \
+                or (g.weights.points, g.weights.inner, g.weights.outputs) != (g.points, g.oc, g.ic) \
+                or g.weights.packed == NULL or g.slices > 1 or g.by_channels:
             raise ValueError("winograd input gradient: dx, weights and tiles do not fit together")
         new_pixel_offsets(&g.dx, g.dx_pixels)
 

@@ -22,8 +22,8 @@ typedef struct fetch_place {
     ptrdiff_t i, k, due;
 } fetch_place;
 
-/* The lines that are due at each of `steps` steps. They are as many at all of them: a core has some 16 buffers for lines
- * on their way, and waits when it asks for more. */
+/* The lines that are due at each of `steps` steps. They are as many at all of them: a core has some 16 buffers for
+ * lines on their way, and waits when it asks for more. */
 INLINE void fetch_lines(const fc_winograd_product *g, fetch_place *places, ptrdiff_t steps)
 {
     for (int n = 0; n < g->fetches; n++) {
