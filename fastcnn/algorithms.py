@@ -31,9 +31,10 @@ LEAST_TILES = 16
 # Cycles of an AVX-512 core with two multiply-add units, per tile of m x m outputs: measured, each by the channels they
 # multiply. Transforms are bound by stores to L2, products by multiply-adds.
 TILE_CYCLES = {
-    # m: (products, per ic * oc; input transform, per ic; output transform, per oc; gradient transform, per oc)
-    4: (36 / 32, 11.0, 7.6, 10.7),
-    2: (16 / 32, 4.9, 3.4, 4.8),
+    # points: (products, per ic * oc; input transform, per ic; output transform, per oc; gradient transform, per oc)
+    36: (36 / 32, 11.0, 7.6, 10.7),
+    16: (16 / 32, 4.9, 3.4, 4.8),
+    9: (9 / 32, 2.8, 2.0, 2.7),
 }
 DIRECT_CYCLES = 9 / 32  # per output pixel and ic * oc
 # Transforming the weights, per point and ic * oc; those too large to store anew for every block of tiles.
@@ -212,7 +213,7 @@ def _direct_cycles(conv: Conv, which: str) -> float:
 def _tile_cycles(conv: Conv, which: str, m: int) -> float:
     """Of all tiles."""
     ic, oc = _channels(conv, which)
-    products, read, write, gradient = TILE_CYCLES[m]
+    products, read, write, gradient = TILE_CYCLES[winograd.points(conv, m)]
     tile = products * ic * oc + read * 16 * ceil(ic / 16)
     if which == WEIGHT_GRAD:
         tile += GRADIENT_OVERHEAD * products * ic * oc + gradient * oc
@@ -224,14 +225,14 @@ def _tile_cycles(conv: Conv, which: str, m: int) -> float:
 def _adjoint_cycles(conv: Conv, m: int) -> float:
     """Of all tiles of dy: their transforms, products, and as much for the way back as for the way to points."""
     oc, ic = _channels(conv, INPUT_GRAD)
-    products, read, _, gradient = TILE_CYCLES[m]
+    products, read, _, gradient = TILE_CYCLES[(m + 2) ** 2]
     return conv.n * _tiles(conv, WEIGHT_GRAD, m) * (products * ic * oc + gradient * 16 * ceil(oc / 16) + read * ic)
 
 
 def _weight_cycles(conv: Conv, which: str, m: int) -> float:
     """Of the transforms of the weights, or of their gradients."""
     ic, oc = _channels(conv, which)
-    weights = (m + 2) ** 2 * ic * oc
+    weights = winograd.points(conv, m) * ic * oc
     if which == WEIGHT_GRAD:
         groups = 1 if sums_by_channels(conv, m) else min(GROUPS, conv.n)
         return WEIGHT_CYCLES * weights * groups

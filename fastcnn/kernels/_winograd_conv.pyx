@@ -16,8 +16,8 @@ from fastcnn.kernels._cpu cimport table
 from fastcnn.kernels._op cimport Op, Tensor, fc_run, fc_task, fc_tensor
 from fastcnn.kernels._winograd_tiles cimport (
     Tiles, ceil_div, fc_block_transform, fc_tile_transform, fc_winograd_fetch, fc_winograd_product,
-    fc_winograd_target, fetch_tiles, find_corners, kernels, new_pixel_offsets, next_place, pixel_offsets, place_of,
-    place_t, point_stride, spread_tiles, tiles_t, transform_tiles, transforms)
+    fc_winograd_target, fc_winograd_transforms, fetch_tiles, find_corners, kernels, new_pixel_offsets, next_place,
+    pixel_offsets, place_of, place_t, point_stride, spread_tiles, tiles_t, transform_tiles, transforms)
 from fastcnn.kernels._winograd_weights cimport (
     WinogradWeights, fetch_weights, transform_weights, turning_floats, weights_t)
 from fastcnn.kernels._winograd_tiles import tiles_per_block
@@ -98,7 +98,7 @@ cdef void write_tiles(const conv_t *g, const fc_task *task, const portion_t *t, 
                       const fc_winograd_product *p) noexcept nogil:
     """Output channels [j, j + n) of some tiles, from the products of all points."""
     cdef const tiles_t *s = &g.tiles
-    cdef fc_block_transform transform = transforms(s.m).pool if g.pooled else transforms(s.m).output
+    cdef fc_block_transform transform = transforms(s.points).pool if g.pooled else transforms(s.points).output
     cdef Py_ssize_t i, row, col
     cdef place_t place = place_of(s, t.first)
     cdef fc_winograd_target to
@@ -139,7 +139,8 @@ cdef void conv_portion(const conv_t *g, const fc_task *task, const portion_t *no
     cdef memory_t t = memory_of(g, task)
     cdef fc_winograd_fetch fetch[3]
     cdef fc_winograd_product p
-    cdef fc_tile_transform transform = transforms(g.tiles.m).gradient if g.adjoint else transforms(g.tiles.m).input
+    cdef const fc_winograd_transforms *f = transforms(g.tiles.points)
+    cdef fc_tile_transform transform = f.gradient if g.adjoint else f.input
     p.v, p.v_group, p.v_point = t.v, now.count * vlen, point_stride(ceil_div(now.c, vlen) * now.count * vlen)
     p.m_group, p.m_point, p.u_point = now.count * vlen, point_stride(now.count * nr), g.weights.point
     p.points, p.tiles, p.depth, p.accumulate, p.fetch = g.weights.points, now.count, now.c, now.c0 > 0, fetch
@@ -258,8 +259,8 @@ cdef class WinogradConv(Op):
         if pool not in (None, (2, 2)):
             raise ValueError(f"{name}: pooling is over windows of 2 x 2, got {pool}")
         shape = (g.tiles.rows // 2, g.tiles.cols // 2) if pool else (g.tiles.rows, g.tiles.cols)
-        if g.tiles.x.c != g.weights.inner or g.y.c != g.weights.outputs or g.tiles.m != g.weights.m \
-                or g.tiles.size != g.tiles.m + 2 or shape != (g.y.h, g.y.w) or tiles.images != y.images:
+        if g.tiles.x.c != g.weights.inner or g.y.c != g.weights.outputs or g.tiles.points != g.weights.points \
+                or g.tiles.size != g.tiles.reach or shape != (g.y.h, g.y.w) or tiles.images != y.images:
             raise ValueError(f"{name}: tiles, weights and output do not fit together")
         if bias is not None:
             if bias.dtype != np.float32 or bias.size != g.y.c or not bias.flags.c_contiguous:
@@ -289,9 +290,9 @@ cdef class WinogradAdjoint(Op):
     def __init__(self, Tiles dy, WinogradWeights weights, Tiles dx, bint by_blocks=False, name="winograd adjoint"):
         cdef conv_t *g = &self.c
         g.adjoint, g.tiles, g.spread, g.weights, g.y = True, dy.c, dx.c, weights.c, dx.c.x
-        if g.tiles.x.c != g.weights.inner or g.y.c != g.weights.outputs or g.tiles.m != g.weights.m \
+        if g.tiles.x.c != g.weights.inner or g.y.c != g.weights.outputs or g.tiles.points != g.weights.points \
                 or (g.tiles.size, g.spread.size) != (g.tiles.m, g.tiles.m + 2) or dy.images != dx.images \
-                or (g.spread.m, g.spread.down, g.spread.across) != (g.tiles.m, g.tiles.down, g.tiles.across):
+                or (g.spread.points, g.spread.down, g.spread.across) != (g.tiles.points, g.tiles.down, g.tiles.across):
             raise ValueError(f"{name}: tiles and weights do not fit together")
         g.edge = g.tiles.m
         pixel_offsets(&g.tiles.x, g.tiles.edge, g.x_pixels)

@@ -16,16 +16,16 @@ from fastcnn.kernels._winograd_tiles cimport (
 from fastcnn.kernels._winograd_weights cimport WinogradWeights, weights_t
 from fastcnn.kernels._winograd_tiles import tiles_per_block
 
-# A weight gradient's transformed sums stay in L2, and beside them as many tiles as this: the sums are loaded and
-# stored once per block of tiles.
-SUM_BYTES = 640 << 10
+# A weight gradient's transformed sums stay in L2 with the lines of the gradient they become, and beside them as many
+# tiles as this: the sums are loaded and stored once per block of tiles.
+SUM_BYTES = 800 << 10
 GRAD_BLOCK_BYTES = 512 << 10
 # Slices of channels that a weight gradient is cut into for the threads' sake; each slice repeats some transforms.
 LEAST_SLICES = 4
 
 cdef struct grad_t:
     tiles_t x, dy
-    Py_ssize_t n, m, points, ic, oc
+    Py_ssize_t n, m, points, middle, ic, oc  # middle: the point (1, 1)
     Py_ssize_t ic_slice, oc_slice          # channels whose sums fit the cache together
     Py_ssize_t oc_slices, slices
     Py_ssize_t tiles                       # of a block
@@ -83,7 +83,7 @@ cdef void add_bias_gradient(const grad_t *g, const slice_t *s, const fc_winograd
                             int accumulate) noexcept nogil:
     """At the point (1, 1) a transformed tile of dy is the sum of its pixels."""
     cdef Py_ssize_t vlen = table().vlen, j = 0
-    d += (g.m + 3) * p.m_point
+    d += g.middle * p.m_point
     while j < s.j:
         table().sum_rows(d, g.lines, p.tiles, min(vlen, s.j - j), accumulate, s.db + s.j0 + j)
         j += vlen
@@ -134,8 +134,9 @@ cdef void add_tiles(const grad_t *g, const slice_t *s, const fc_task *task, rang
     p.m, p.m_group, p.m_point = t.d, p.v_group, point_stride(ceil_div(s.j, k.vlen) * now.count * k.vlen)
     p.u, p.u_point, p.points, p.tiles, p.depth = t.u, g.u_point, g.points, now.count, s.c
     p.accumulate, p.fetch = accumulate, fetch
-    transform_tiles(&g.x, task, transforms(g.m).input, now.first, now.count, s.c0, s.c, t.v, p.v_group, p.v_point)
-    transform_tiles(&g.dy, task, transforms(g.m).gradient, now.first, now.count, s.j0, s.j, t.d, p.m_group, p.m_point)
+    transform_tiles(&g.x, task, transforms(g.points).input, now.first, now.count, s.c0, s.c, t.v, p.v_group, p.v_point)
+    transform_tiles(&g.dy, task, transforms(g.points).gradient, now.first, now.count, s.j0, s.j, t.d, p.m_group,
+                    p.m_point)
     find_corners(&g.x, task, &g.x.x, g.m, next.first, next.count, s.c0, t.x_at)
     find_corners(&g.dy, task, &g.dy.x, g.dy.edge, next.first, next.count, s.j0, t.dy_at)
     while j < s.j:
@@ -184,8 +185,9 @@ cdef void grad_slice(const grad_t *g, slice_t s, const fc_task *task, Py_ssize_t
         now = next
         index += 1
     while j < s.j:
-        transforms(g.m).inverse(<float *>task.scratch + j // nr * g.u_block, g.u_point, s.c, <int>min(nr, s.j - j),
-                                s.dw + s.c0 * g.oc + s.j0 + j, g.ic * g.oc, g.oc, accumulate)
+        transforms(g.points).inverse(<float *>task.scratch + j // nr * g.u_block, g.u_point, s.c,
+                                     <int>min(nr, s.j - j), s.dw + s.c0 * g.oc + s.j0 + j, g.ic * g.oc, g.oc,
+                                     accumulate)
         j += nr
 
 
@@ -202,12 +204,12 @@ cdef void run_grad(const void *args, const fc_task *task) noexcept nogil:
 
 
 def gradient_slices(points, ic, oc, least):
-    """(ic, oc) of slices of a weight gradient whose transformed sums fit the cache, `least` of them or more: halves of
-    halves of nearly equal size, in whole vectors of ic and whole blocks of oc."""
+    """(ic, oc) of slices of a weight gradient that fits the cache with its transformed sums, `least` of them or more:
+    halves of halves of nearly equal size, in whole vectors of ic and whole blocks of oc."""
     vlen, nr, parts = table().vlen, table().nr, [1, 1]
     while True:
         ic_slice, oc_slice = (-(-size // (n * unit)) * unit for size, n, unit in zip((ic, oc), parts, (vlen, nr)))
-        fit = 4 * points * ic_slice * oc_slice <= SUM_BYTES and parts[0] * parts[1] >= least
+        fit = 4 * (points + 9) * ic_slice * oc_slice <= SUM_BYTES and parts[0] * parts[1] >= least
         if fit or (ic_slice <= vlen and oc_slice <= nr):
             return max(ic_slice, vlen), max(oc_slice, nr)
         parts[oc_slice // nr * vlen >= ic_slice and oc_slice > nr] *= 2
@@ -230,9 +232,10 @@ cdef class WinogradGradients(Op):
                  WinogradWeights weights=None, name="winograd weight gradient"):
         cdef grad_t *g = &self.c
         parts, kh, kw, ic, oc = dw.shape
-        g.x, g.dy, g.n, g.m, g.points, g.ic, g.oc = x.c, dy.c, x.images, x.c.m, (x.c.m + 2) ** 2, ic, oc
-        if (kh, kw) != (3, 3) or g.x.x.c != ic or g.dy.x.c != oc or g.dy.m != g.m or g.dy.size != g.m \
-                or g.x.size != g.m + 2 or (g.x.down, g.x.across) != (g.dy.down, g.dy.across) \
+        g.x, g.dy, g.n, g.m, g.points, g.ic, g.oc = x.c, dy.c, x.images, x.c.m, x.c.points, ic, oc
+        g.middle = 4 if g.points == 9 else g.m + 3
+        if (kh, kw) != (3, 3) or g.x.x.c != ic or g.dy.x.c != oc or g.dy.points != g.points or g.dy.size != g.m \
+                or g.x.size != g.x.reach or (g.x.down, g.x.across) != (g.dy.down, g.dy.across) \
                 or x.images != dy.images or (by_channels and parts > 1):
             raise ValueError(f"{name}: tiles and gradients do not fit together")
         for array, shape in ((dw, dw.shape), (db, (parts, oc))):
@@ -256,10 +259,10 @@ cdef class WinogradGradients(Op):
     cdef set_input_gradient(self, Tiles dx, WinogradWeights weights):
         cdef grad_t *g = &self.c
         g.wants_dx, g.dx, g.weights = True, dx.c, weights.c
-        if (g.dx.x.h, g.dx.x.w, g.dx.x.c) != (g.x.x.h, g.x.x.w, g.ic) or g.dx.size != g.x.size \
-                or (g.dx.m, g.dx.down, g.dx.across) != (g.x.m, g.x.down, g.x.across) or g.weights.packed == NULL \
-                or (g.weights.m, g.weights.inner, g.weights.outputs) != (g.m, g.oc, g.ic) or g.slices > 1 \
-                or g.by_channels:
+        if (g.dx.x.h, g.dx.x.w, g.dx.x.c) != (g.x.x.h, g.x.x.w, g.ic) or g.dx.size != g.m + 2 \
+                or (g.dx.points, g.dx.down, g.dx.across) != (g.points, g.x.down, g.x.across) \
+                or (g.weights.points, g.weights.inner, g.weights.outputs) != (g.points, g.oc, g.ic) \
+                or g.weights.packed == NULL or g.slices > 1 or g.by_channels:
             raise ValueError("winograd input gradient: dx, weights and tiles do not fit together")
         new_pixel_offsets(&g.dx, g.dx_pixels)
 

@@ -60,7 +60,7 @@ cdef extern from "fc_kernels.h":
         int fetches
 
     ctypedef struct fc_winograd_kernels:
-        fc_winograd_transforms f2, f4
+        fc_winograd_transforms f2, f4, whole
         void (*multiply)(const fc_winograd_product *g) noexcept nogil
         void (*outer)(const fc_winograd_product *g) noexcept nogil
 
@@ -72,8 +72,8 @@ cdef inline const fc_winograd_kernels *kernels() noexcept nogil:
     return &(<const kernel_table *>table()).winograd
 
 
-cdef inline const fc_winograd_transforms *transforms(Py_ssize_t m) noexcept nogil:
-    return &kernels().f4 if m == 4 else &kernels().f2
+cdef inline const fc_winograd_transforms *transforms(Py_ssize_t points) noexcept nogil:
+    return &kernels().f4 if points == 36 else &kernels().f2 if points == 16 else &kernels().whole
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -91,6 +91,8 @@ cdef struct tiles_t:
     fc_tensor x
     const unsigned char *arg  # (n, h, w, c) like x: the tap of each window that its gradient belongs to; or NULL
     Py_ssize_t m, size
+    Py_ssize_t points         # of a transformed tile
+    Py_ssize_t reach          # the size of a tile that is an input of m x m outputs
     Py_ssize_t edge           # pixels of x from tile to tile
     Py_ssize_t rows, cols     # outputs per image
     Py_ssize_t down, across   # tiles per image

@@ -9,6 +9,7 @@ MIN_TILES: int
 MAX_TILES: int
 
 def tiles_per_block(points: int, channels: int, memory: int) -> int: ...
+def points_of(m: int, whole: bool) -> int: ...
 
 class Tiles:
     images: int
@@ -20,4 +21,5 @@ class Tiles:
         size: int,
         origin: Pair = (0, 0),
         arg: NDArray[np.uint8] | None = None,
+        whole: bool = False,
     ) -> None: ...

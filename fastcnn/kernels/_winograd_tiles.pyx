@@ -22,6 +22,11 @@ def tiles_per_block(points, channels, memory):
     return max(tiles, -(-MIN_TILES // mr) * mr)
 
 
+def points_of(m, whole):
+    """Of a transformed tile of m x m outputs."""
+    return 9 if whole else (m + 2) ** 2
+
+
 cdef class Tiles:
     """Tiles of m x m of `grid` = (rows, cols) outputs per image, and the tensor they read.
 
@@ -29,13 +34,18 @@ cdef class Tiles:
     `origin` = (-top, -left) on; pixels outside x are zeros.
     arg : uint8 (n, h, w, c) or None. With it x is the gradient after a max-pooling over 2 x 2 windows side by side, and
     arg holds the taps of the maxima: tiles of `size` = m are those of the gradient before it.
+    whole : images are of 2 x 2 pixels, and a tile is one of them; the zeros around it are not read.
     """
 
-    def __init__(self, Tensor x, grid, Py_ssize_t m, Py_ssize_t size, origin=(0, 0), arg=None):
+    def __init__(self, Tensor x, grid, Py_ssize_t m, Py_ssize_t size, origin=(0, 0), arg=None,
+                 bint whole=False):
         cdef tiles_t *s = &self.c
         if m not in (2, 4) or size not in (m, m + 2):
             raise ValueError(f"Winograd: no transform for tiles of {m} outputs from {size} inputs")
+        if whole and (m, size, grid, origin) != (2, 2, (2, 2), (0, 0)):
+            raise ValueError(f"Winograd: whole maps are of 2 x 2 pixels, got tiles of {size} x {size} for {grid}")
         s.x, s.m, s.size, s.edge = x.c, m, size, m
+        s.points, s.reach = points_of(m, whole), m if whole else m + 2
         if arg is not None:
             if size != m or arg.dtype != np.uint8 or arg.size != x.images * x.c.h * x.c.w * x.c.c \
                     or not arg.flags.c_contiguous:
@@ -140,7 +150,7 @@ cdef void spread_tiles(const tiles_t *s, const fc_task *task, Py_ssize_t first, 
             t.at = pixels
         if not (t.above or t.beside):
             clear_pixels(dx, image, s.down * s.m + 2 - s.top, s.across * s.m + 2 - s.left, c)
-        transforms(s.m).spread(v, group, point, &t)
+        transforms(s.points).spread(v, group, point, &t)
         v += table().vlen
         next_place(s, &place)
 

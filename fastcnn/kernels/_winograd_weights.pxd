@@ -7,7 +7,7 @@ cdef struct weights_t:
     float *packed                  # [block][point][inner][nr], or NULL: transformed where they are used
     int transposed                 # channels exchanged, for an input gradient,
     int turned                     # and turned by 180 degrees, for one that is a convolution itself
-    Py_ssize_t m, points
+    Py_ssize_t points
     Py_ssize_t ic, oc
     Py_ssize_t inner, outputs      # channels that the pass sums over, and writes
     Py_ssize_t blocks              # of nr outputs

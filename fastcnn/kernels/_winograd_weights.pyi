@@ -11,6 +11,7 @@ class WinogradWeights:
         transposed: bool = False,
         turned: bool = False,
         packed: NDArray[np.float32] | None = None,
+        whole: bool = False,
     ) -> None: ...
     @property
     def packed_size(self) -> int: ...

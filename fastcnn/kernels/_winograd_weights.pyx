@@ -6,6 +6,8 @@
 
 import numpy as np
 
+from fastcnn.kernels._winograd_tiles import points_of
+
 
 cdef int fetch_weights(const weights_t *s, Py_ssize_t block, Py_ssize_t first, Py_ssize_t rows, const float **at,
                        fc_winograd_fetch *f) noexcept nogil:
@@ -31,14 +33,14 @@ cdef void transform_weights(const weights_t *s, Py_ssize_t block, Py_ssize_t fir
     cdef const float *src
     cdef int lanes = <int>min(<Py_ssize_t>k.nr, s.outputs - j)
     if not s.transposed:
-        transforms(s.m).weights(s.w + first * s.oc + j, s.ic * s.oc, s.oc, rows, lanes, u, point)
+        transforms(s.points).weights(s.w + first * s.oc + j, s.ic * s.oc, s.oc, rows, lanes, u, point)
         return
     while first < stop:
         n = min(<Py_ssize_t>k.vlen, stop - first)
         for tap in range(9):
             src = s.w + s.taps[8 - tap if s.turned else tap] + j * s.oc + first
             k.transpose(src, s.oc, lanes, n, scratch + tap * area, k.nr)
-        transforms(s.m).weights(scratch, area, k.nr, n, lanes, u, point)
+        transforms(s.points).weights(scratch, area, k.nr, n, lanes, u, point)
         first += n
         u += n * k.nr
 
@@ -54,16 +56,17 @@ cdef class WinogradWeights:
     `transposed` exchanges the channels, for an input gradient; `turned` turns the kernel by 180 degrees, for one that
     is computed as a convolution of dy, not as the adjoint of the forward pass. `packed` is a
     float32 array of `packed_size` that PackWinograd fills once a step; without it each unit of work transforms what
-    it needs, which is the faster way when the transformed weights would fit no cache.
+    it needs, which is the faster way when the transformed weights would fit no cache. `whole`: for tiles that are.
     """
 
-    def __init__(self, w, Py_ssize_t m, bint transposed=False, bint turned=False, packed=None):
+    def __init__(self, w, Py_ssize_t m, bint transposed=False, bint turned=False, packed=None, bint whole=False):
         cdef weights_t *s = &self.c
         kh, kw, s.ic, s.oc = w.shape
-        if (kh, kw) != (3, 3) or w.dtype != np.float32 or not w.flags.c_contiguous or m not in (2, 4):
+        if (kh, kw) != (3, 3) or w.dtype != np.float32 or not w.flags.c_contiguous or m not in (2, 4) \
+                or (whole and m != 2):
             raise ValueError("WinogradWeights: expected a contiguous float32 array (3, 3, ic, oc) and tiles of 2 or 4")
         s.w = <const float *><Py_ssize_t>w.ctypes.data
-        s.transposed, s.turned, s.m, s.points = transposed, turned, m, (m + 2) ** 2
+        s.transposed, s.turned, s.points = transposed, turned, points_of(m, whole)
         s.inner, s.outputs = (s.oc, s.ic) if transposed else (s.ic, s.oc)
         s.blocks = ceil_div(s.outputs, table().nr)
         s.point = point_stride(s.inner * table().nr)

@@ -5,16 +5,27 @@ from __future__ import annotations
 from fastcnn.geometry import Conv
 from fastcnn.kernels._winograd_conv import WinogradAdjoint, WinogradConv
 from fastcnn.kernels._winograd_grad import WinogradGradients, gradient_slices
-from fastcnn.kernels._winograd_tiles import Tiles
+from fastcnn.kernels._winograd_tiles import Tiles, points_of
 from fastcnn.kernels._winograd_weights import WinogradWeights
 
 # Larger transformed weights are not stored but made where they are used: reading them would take longer.
 STORED_BYTES = 5 << 20
 
 
+def is_whole(conv: Conv, m: int) -> bool:
+    """Whether tiles are whole maps: 2 x 2 pixels with zeros around, which take fewer points than other tiles of two."""
+    w = conv.window
+    return m == 2 and {w.ih, w.iw, w.oh, w.ow} == {2} and (w.top, w.left) == (1, 1)
+
+
+def points(conv: Conv, m: int) -> int:
+    """Multiplications of a tile, for each pair of channels."""
+    return points_of(m, is_whole(conv, m))
+
+
 def transformed_bytes(conv: Conv, m: int) -> int:
     """Of the weights."""
-    return 4 * (m + 2) ** 2 * conv.ic * conv.oc
+    return 4 * points(conv, m) * conv.ic * conv.oc
 
 
 def stores_weights(conv: Conv, m: int) -> bool:
@@ -22,8 +33,8 @@ def stores_weights(conv: Conv, m: int) -> bool:
     return transformed_bytes(conv, m) <= STORED_BYTES
 
 
-def forward_weights(m: int, w, packed=None) -> WinogradWeights:
-    return WinogradWeights(w, m, packed=packed)
+def forward_weights(conv: Conv, m: int, w, packed=None) -> WinogradWeights:
+    return WinogradWeights(w, m, packed=packed, whole=is_whole(conv, m))
 
 
 def forward(conv: Conv, m: int, x, weights: WinogradWeights, y, bias=None, **options) -> WinogradConv:
@@ -32,20 +43,24 @@ def forward(conv: Conv, m: int, x, weights: WinogradWeights, y, bias=None, **opt
     Pixels that no window covers are not computed.
     """
     grid = (2 * y.shape[1], 2 * y.shape[2]) if options.get("pool") else (conv.window.oh, conv.window.ow)
-    return WinogradConv(_inputs(conv, m, x, grid), weights, y, bias, **options)
+    tiles = _maps(x) if is_whole(conv, m) else _inputs(conv, m, x, grid)
+    return WinogradConv(tiles, weights, y, bias, **options)
 
 
-def input_grad_weights(m: int, w, packed=None) -> WinogradWeights:
-    return WinogradWeights(w, m, transposed=True, turned=True, packed=packed)
+def input_grad_weights(conv: Conv, m: int, w, packed=None) -> WinogradWeights:
+    return WinogradWeights(w, m, transposed=True, turned=True, packed=packed, whole=is_whole(conv, m))
 
 
 def input_grad(conv: Conv, m: int, dy, weights: WinogradWeights, dx, bias=None, **options) -> WinogradConv:
     """dx: the convolution of dy with the turned kernel; with a bias, a transposed convolution's result."""
     w = conv.window
+    if is_whole(conv, m):
+        return WinogradConv(_maps(dy), weights, dx, bias, **options)
     return WinogradConv(Tiles(dy, (w.ih, w.iw), m, m + 2, (2 - w.top, 2 - w.left)), weights, dx, bias, **options)
 
 
-def adjoint_weights(m: int, w, packed=None) -> WinogradWeights:
+def adjoint_weights(conv: Conv, m: int, w, packed=None) -> WinogradWeights:
+    """Of tiles that are cut out of maps, whole ones too."""
     return WinogradWeights(w, m, transposed=True, packed=packed)
 
 
@@ -63,6 +78,8 @@ def weight_grad(conv: Conv, m: int, x, dy, dw, db=None, arg=None, dx=None, **opt
     grid = _grid(conv, dy, arg)
     if dx is not None:
         options["dx"] = _inputs(conv, m, dx, grid)
+    elif is_whole(conv, m):
+        return WinogradGradients(_maps(x), _maps(dy, arg), dw, db, **options)
     return WinogradGradients(_inputs(conv, m, x, grid), _gradients(conv, m, dy, arg), dw, db, **options)
 
 
@@ -83,3 +100,8 @@ def sums_fit(conv: Conv, m: int) -> bool:
 
 def _inputs(conv: Conv, m: int, x, grid) -> Tiles:
     return Tiles(x, grid, m, m + 2, (conv.window.top, conv.window.left))
+
+
+def _maps(x, arg=None) -> Tiles:
+    """Maps of 2 x 2 pixels, or the gradients before a max-pooling of such."""
+    return Tiles(x, (2, 2), 2, 2, arg=arg, whole=True)

@@ -279,7 +279,7 @@ def _forward(conv: Conv, x: Array, w: Array, b: Array | None, algorithm: str) ->
         return y
     m = winograd_tile(conv, FORWARD, algorithm)
     if m:
-        weights, pack = _winograd_weights(conv, m, lambda packed: winograd.forward_weights(m, w, packed))
+        weights, pack = _winograd_weights(conv, m, lambda packed: winograd.forward_weights(conv, m, w, packed))
         run(*pack, winograd.forward(conv, m, tensor(x), weights, tensor(y), b, by_blocks=True))
         return y
     cuts = bands(conv.n, conv.window.oh)
@@ -299,12 +299,12 @@ def _spread(conv: Conv, dy: Array, w: Array, b: Array | None, algorithm: str) ->
         return dx if b is None else np.add(dx, b, out=dx)
     m = adjoint_tile(conv, algorithm)
     if m and b is None:
-        weights, pack = _winograd_weights(conv, m, lambda packed: winograd.adjoint_weights(m, w, packed))
+        weights, pack = _winograd_weights(conv, m, lambda packed: winograd.adjoint_weights(conv, m, w, packed))
         run(*pack, winograd.adjoint(conv, m, tensor(dy), weights, tensor(dx), by_blocks=True))
         return dx
     m = winograd_tile(conv, INPUT_GRAD, algorithm)
     if m:
-        weights, pack = _winograd_weights(conv, m, lambda packed: winograd.input_grad_weights(m, w, packed))
+        weights, pack = _winograd_weights(conv, m, lambda packed: winograd.input_grad_weights(conv, m, w, packed))
         run(*pack, winograd.input_grad(conv, m, tensor(dy), weights, tensor(dx), b, by_blocks=True))
         return dx
     if adds_overlaps(conv, INPUT_GRAD, algorithm):

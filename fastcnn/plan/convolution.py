@@ -126,7 +126,7 @@ class Conv(Clamped):
 
     def winograd_weights(self, b, conv, m, make):
         """The weights, and how the step that reads them is run: large ones are a stage of their own."""
-        weights = b.weights(self.kernel, self.kernel_shape, lambda w, packed: make(m, w, packed),
+        weights = b.weights(self.kernel, self.kernel_shape, lambda w, packed: make(conv, m, w, packed),
                             winograd.stores_weights(conv, m), PackWinograd)
         weight_bytes = winograd.transformed_bytes(conv, m)
         return weights, {"pipelined": weight_bytes <= passes.LARGE_WEIGHTS, "weight_bytes": weight_bytes}

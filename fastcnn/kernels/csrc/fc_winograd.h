@@ -60,7 +60,8 @@ typedef struct fc_winograd_transforms {
     fc_tile_transform gradient; /* v[p] = (A dy A')[p], dy of m x m pixels: the gradient of a tile of outputs */
     fc_block_transform output;  /* y = clamp(A' v A + bias) */
     fc_block_transform pool;    /* the same, max-pooled over 2 x 2 windows, as fc_pool's max_row does */
-    /* x (+)= B v B', v the products of the transformed gradient and the weights, summed over output channels. */
+    /* x (+)= B v B', v the products of the transformed gradient and the weights, summed over output channels; NULL for
+     * whole maps, whose tiles are as few either way. */
     void (*spread)(const float *v, ptrdiff_t group, ptrdiff_t point, const fc_winograd_patch *t);
     /* u[p][i][j] = (G g G')[p], g[k] = w[k*tap + i*row + j], for i < rows and j < n <= NR, and 0 up to NR. */
     void (*weights)(const float *w, ptrdiff_t tap, ptrdiff_t row, ptrdiff_t rows, int n, float *u, ptrdiff_t point);
@@ -78,6 +79,8 @@ typedef struct fc_winograd_fetch {
     ptrdiff_t offsets, skip, lines;
 } fc_winograd_fetch;
 
+#define FC_WINOGRAD_FETCHES 3
+
 /* The products of one block of output channels, `vectors` of VLEN, for all points. */
 typedef struct fc_winograd_product {
     const float *v;
@@ -89,12 +92,13 @@ typedef struct fc_winograd_product {
     ptrdiff_t points, tiles, depth;
     int vectors;
     int accumulate; /* add to the result instead of overwriting it */
-    const fc_winograd_fetch *fetch; /* [fetches], each of at most `points` offsets */
-    int fetches;
+    const fc_winograd_fetch *fetch; /* [fetches] */
+    int fetches;                    /* at most FC_WINOGRAD_FETCHES */
 } fc_winograd_product;
 
 typedef struct fc_winograd_kernels {
     fc_winograd_transforms f2, f4;
+    fc_winograd_transforms whole; /* F(2 x 2) of whole maps of 2 x 2 pixels, zeros around them: a = 3, x of m x m */
     /* m[p][tile][j] (+)= sum_i v[p][tile][i] * u[p][i][j]   i < depth, in order. */
     void (*multiply)(const fc_winograd_product *g);
     /* u[p][i][j] (+)= sum_tile v[p][tile][i] * m[p][tile][j], the tiles in order; i < depth rounded up to VLEN. */

@@ -5,7 +5,12 @@
  * Lavin and Gray, arXiv:1509.09308). F(4 x 4) takes the points 0, 1, -1, 1/2, -2 and infinity: with 1/2 for the usual
  * 2 its rounding errors are smaller by a third (after Barabasz et al., arXiv:1803.10986). With M(x) the product of all
  * (x - point), row p of B' holds the coefficients of M(x) / (x - p), row p of G is (1, p, p^2) / (M'(p)), column p of
- * A' is (1, p, p^2, p^3). */
+ * A' is (1, p, p^2, p^3).
+ *
+ * A whole map of 2 x 2 pixels with zeros around needs three points a line, not four: y is the product of d and a
+ * Toeplitz matrix, y0 = g1 d0 + g2 d1 and y1 = g0 d0 + g1 d1, which is
+ *
+ *     m0 = (g0 - g1) d0    m1 = g1 (d0 + d1)    m2 = (g2 - g1) d1        y0 = m1 + m2    y1 = m0 + m1 */
 #include "vec.h"
 #include "fc_winograd.h"
 
@@ -40,6 +45,13 @@ INLINE void input_line2(const vf *d, vf *v)
     v[3] = d[3] - d[1];
 }
 
+INLINE void input_line_whole(const vf *d, vf *v)
+{
+    v[0] = d[0];
+    v[1] = d[0] + d[1];
+    v[2] = d[1];
+}
+
 /* A': six points to four outputs. */
 INLINE void output_line4(const vf *v, vf *y)
 {
@@ -54,6 +66,12 @@ INLINE void output_line2(const vf *v, vf *y)
 {
     y[0] = v[0] + v[1] + v[2];
     y[1] = v[1] - v[2] + v[3];
+}
+
+INLINE void output_line_whole(const vf *v, vf *y)
+{
+    y[0] = v[1] + v[2];
+    y[1] = v[0] + v[1];
 }
 
 /* A: four output gradients to six points. */
@@ -74,6 +92,13 @@ INLINE void gradient_line2(const vf *y, vf *v)
     v[1] = y[0] + y[1];
     v[2] = y[0] - y[1];
     v[3] = y[1];
+}
+
+INLINE void gradient_line_whole(const vf *y, vf *v)
+{
+    v[0] = y[1];
+    v[1] = y[0] + y[1];
+    v[2] = y[0];
 }
 
 /* B: six points to six pixels, of which the first and the last are points themselves; here the four between. */
@@ -114,6 +139,13 @@ INLINE void weight_line2(const vf *g, vf *v)
     v[3] = g[2];
 }
 
+INLINE void weight_line_whole(const vf *g, vf *v)
+{
+    v[0] = g[0] - g[1];
+    v[1] = g[1];
+    v[2] = g[2] - g[1];
+}
+
 /* G': six points to three weight gradients. */
 INLINE void inverse_line4(const vf *v, vf *g)
 {
@@ -130,6 +162,13 @@ INLINE void inverse_line2(const vf *v, vf *g)
     g[0] = v[0] + s;
     g[1] = d;
     g[2] = s + v[3];
+}
+
+INLINE void inverse_line_whole(const vf *v, vf *g)
+{
+    g[0] = v[0];
+    g[1] = v[1] - (v[0] + v[2]);
+    g[2] = v[2];
 }
 
 /* ---- memory of a tile */
@@ -231,6 +270,8 @@ INLINE void input_vector4(const fc_winograd_tile *t, ptrdiff_t c, int n, float *
 DEFINE_SPREAD(input_vector2, 4, 4, input_line2)
 DEFINE_SPREAD(gradient_vector4, 4, 6, gradient_line4)
 DEFINE_SPREAD(gradient_vector2, 2, 4, gradient_line2)
+DEFINE_SPREAD(input_vector_whole, 2, 3, input_line_whole)
+DEFINE_SPREAD(gradient_vector_whole, 2, 3, gradient_line_whole)
 
 /* All channels of a tile; `pooled`: it may lie behind a max-pooling. */
 #define DEFINE_TILE_TRANSFORM(name, vector, pooled)                                                    \
@@ -252,34 +293,36 @@ DEFINE_TILE_TRANSFORM(winograd_input4, input_vector4, 0)
 DEFINE_TILE_TRANSFORM(winograd_input2, input_vector2, 0)
 DEFINE_TILE_TRANSFORM(winograd_gradient4, gradient_vector4, 1)
 DEFINE_TILE_TRANSFORM(winograd_gradient2, gradient_vector2, 1)
+DEFINE_TILE_TRANSFORM(winograd_input_whole, input_vector_whole, 0)
+DEFINE_TILE_TRANSFORM(winograd_gradient_whole, gradient_vector_whole, 1)
 
 /* ---- points to tiles */
 
 /* One row of m x m outputs from the columns' sums r[m][a]; before bias and clamp. */
-#define DEFINE_OUTPUT(m, a)                                                                            \
-    INLINE void output_columns##m(const float *v, ptrdiff_t point, vf (*r)[a])                         \
+#define DEFINE_OUTPUT(name, m, a)                                                                      \
+    INLINE void output_columns##name(const float *v, ptrdiff_t point, vf (*r)[a])                      \
     {                                                                                                  \
         const line_steps lines = steps_of(a * point);                                                  \
         UNROLL for (int j = 0; j < a; j++) {                                                           \
             vf d[a], w[m];                                                                             \
             KEEP_POINTER(v);                                                                           \
             UNROLL for (int i = 0; i < a; i++) d[i] = load(ALONG(v, lines, i));                        \
-            output_line##m(d, w);                                                                      \
+            output_line##name(d, w);                                                                   \
             UNROLL for (int i = 0; i < m; i++) r[i][j] = w[i];                                         \
             v += point;                                                                                \
         }                                                                                              \
     }                                                                                                  \
-    INLINE void output_vector##m(const float *v, ptrdiff_t point, const fc_winograd_target *t,         \
+    INLINE void output_vector##name(const float *v, ptrdiff_t point, const fc_winograd_target *t,      \
                                  ptrdiff_t c, int n, vf bias)                                          \
     {                                                                                                  \
         const vf lo = splat(t->lo), hi = splat(t->hi);                                                 \
         vf r[m][a];                                                                                    \
-        output_columns##m(v, point, r);                                                                \
+        output_columns##name(v, point, r);                                                             \
         float *y = t->y + c;                                                                           \
         UNROLL for (int i = 0; i < m; i++) {                                                           \
             vf w[m];                                                                                   \
             if (i >= t->rows) break;                                                                   \
-            output_line##m(r[i], w);                                                                   \
+            output_line##name(r[i], w);                                                                \
             float *pixel = y;                                                                          \
             UNROLL for (int j = 0; j < m; j++) {                                                       \
                 if (j < t->cols) pool_store(pixel, clamp(w[j] + bias, lo, hi), n);                     \
@@ -288,16 +331,16 @@ DEFINE_TILE_TRANSFORM(winograd_gradient2, gradient_vector2, 1)
             y += t->row;                                                                               \
         }                                                                                              \
     }                                                                                                  \
-    INLINE void pool_vector##m(const float *v, ptrdiff_t point, const fc_winograd_target *t,           \
+    INLINE void pool_vector##name(const float *v, ptrdiff_t point, const fc_winograd_target *t,        \
                                ptrdiff_t c, int n, vf bias)                                            \
     {                                                                                                  \
         vf r[m][a];                                                                                    \
-        output_columns##m(v, point, r);                                                                \
+        output_columns##name(v, point, r);                                                             \
         UNROLL for (int i = 0; i < m / 2; i++) {                                                       \
             vf top[m], bottom[m];                                                                      \
             if (i >= t->rows) break;                                                                   \
-            output_line##m(r[2 * i], top);                                                             \
-            output_line##m(r[2 * i + 1], bottom);                                                      \
+            output_line##name(r[2 * i], top);                                                          \
+            output_line##name(r[2 * i + 1], bottom);                                                   \
             UNROLL for (int j = 0; j < m / 2; j++) {                                                   \
                 const vf window[4] = {top[2 * j] + bias, top[2 * j + 1] + bias,                        \
                                       bottom[2 * j] + bias, bottom[2 * j + 1] + bias};                 \
@@ -317,8 +360,9 @@ INLINE void pool_four(const vf *window, const fc_winograd_target *t, int i, int 
     if (t->arg) store_arg(t->arg, i * t->arg_row + j * t->arg_pixel + c, at, n, 1);
 }
 
-DEFINE_OUTPUT(4, 6)
-DEFINE_OUTPUT(2, 4)
+DEFINE_OUTPUT(4, 4, 6)
+DEFINE_OUTPUT(2, 2, 4)
+DEFINE_OUTPUT(_whole, 2, 3)
 
 /* All channels of a block. */
 #define DEFINE_BLOCK_TRANSFORM(name, vector)                                                           \
@@ -336,6 +380,8 @@ DEFINE_BLOCK_TRANSFORM(winograd_output4, output_vector4)
 DEFINE_BLOCK_TRANSFORM(winograd_output2, output_vector2)
 DEFINE_BLOCK_TRANSFORM(winograd_pool4, pool_vector4)
 DEFINE_BLOCK_TRANSFORM(winograd_pool2, pool_vector2)
+DEFINE_BLOCK_TRANSFORM(winograd_output_whole, output_vector_whole)
+DEFINE_BLOCK_TRANSFORM(winograd_pool_whole, pool_vector_whole)
 
 /* ---- points of an input gradient to tiles, which overlap by two rows and columns */
 
@@ -407,37 +453,37 @@ DEFINE_SPREADING(2, 4)
 
 /* ---- weights */
 
-#define DEFINE_WEIGHTS(m, a)                                                                           \
-    INLINE void weight_vector##m(const float *w, ptrdiff_t tap, int n, float *u, ptrdiff_t point)      \
+#define DEFINE_WEIGHTS(name, a)                                                                        \
+    INLINE void weight_vector##name(const float *w, ptrdiff_t tap, int n, float *u, ptrdiff_t point)   \
     {                                                                                                  \
         vf r[a][3];                                                                                    \
         UNROLL for (int j = 0; j < 3; j++) {                                                           \
             vf g[3], v[a];                                                                             \
             UNROLL for (int i = 0; i < 3; i++) g[i] = pool_load(w + (3 * i + j) * tap, n);             \
-            weight_line##m(g, v);                                                                      \
+            weight_line##name(g, v);                                                                   \
             UNROLL for (int i = 0; i < a; i++) r[i][j] = v[i];                                         \
         }                                                                                              \
         const line_steps points = steps_of(point);                                                     \
         UNROLL for (int i = 0; i < a; i++) {                                                           \
             vf v[a];                                                                                   \
             KEEP_POINTER(u);                                                                           \
-            weight_line##m(r[i], v);                                                                   \
+            weight_line##name(r[i], v);                                                                \
             UNROLL for (int j = 0; j < a; j++) store(ALONG(u, points, j), v[j]);                       \
             u += a * point;                                                                            \
         }                                                                                              \
     }                                                                                                  \
-    static void winograd_weights##m(const float *w, ptrdiff_t tap, ptrdiff_t row, ptrdiff_t rows,      \
+    static void winograd_weights##name(const float *w, ptrdiff_t tap, ptrdiff_t row, ptrdiff_t rows,   \
                                     int n, float *u, ptrdiff_t point)                                  \
     {                                                                                                  \
         for (ptrdiff_t i = 0; i < rows; i++, w += row, u += NR)                                        \
             for (int c = 0; c < NR; c += VLEN) {                                                       \
-                if (c + VLEN <= n) weight_vector##m(w + c, tap, VLEN, u + c, point);                   \
-                else if (c < n) weight_vector##m(w + c, tap, n - c, u + c, point);                     \
+                if (c + VLEN <= n) weight_vector##name(w + c, tap, VLEN, u + c, point);                \
+                else if (c < n) weight_vector##name(w + c, tap, n - c, u + c, point);                  \
                 else                                                                                   \
                     for (int p = 0; p < a * a; p++) store(u + p * point + c, splat(0));                \
             }                                                                                          \
     }                                                                                                  \
-    INLINE void inverse_vector##m(const float *u, ptrdiff_t point, int n, float *dw, ptrdiff_t tap,    \
+    INLINE void inverse_vector##name(const float *u, ptrdiff_t point, int n, float *dw, ptrdiff_t tap, \
                                   int accumulate)                                                      \
     {                                                                                                  \
         const line_steps lines = steps_of(a * point);                                                  \
@@ -446,34 +492,37 @@ DEFINE_SPREADING(2, 4)
             vf d[a], g[3];                                                                             \
             KEEP_POINTER(u);                                                                           \
             UNROLL for (int i = 0; i < a; i++) d[i] = load(ALONG(u, lines, i));                        \
-            inverse_line##m(d, g);                                                                     \
+            inverse_line##name(d, g);                                                                  \
             UNROLL for (int i = 0; i < 3; i++) r[i][j] = g[i];                                         \
             u += point;                                                                                \
         }                                                                                              \
         UNROLL for (int i = 0; i < 3; i++) {                                                           \
             vf g[3];                                                                                   \
-            inverse_line##m(r[i], g);                                                                  \
+            inverse_line##name(r[i], g);                                                               \
             UNROLL for (int j = 0; j < 3; j++, dw += tap) {                                            \
                 if (accumulate) g[j] += pool_load(dw, n);                                              \
                 pool_store(dw, g[j], n);                                                               \
             }                                                                                          \
         }                                                                                              \
     }                                                                                                  \
-    static void winograd_inverse##m(const float *u, ptrdiff_t point, ptrdiff_t rows, int n, float *dw, \
+    static void winograd_inverse##name(const float *u, ptrdiff_t point, ptrdiff_t rows, int n, float *dw,\
                                     ptrdiff_t tap, ptrdiff_t row, int accumulate)                      \
     {                                                                                                  \
         for (ptrdiff_t i = 0; i < rows; i++, u += NR, dw += row)                                       \
             for (int c = 0; c < n; c += VLEN) {                                                        \
-                if (c + VLEN <= n) inverse_vector##m(u + c, point, VLEN, dw + c, tap, accumulate);     \
-                else inverse_vector##m(u + c, point, n - c, dw + c, tap, accumulate);                  \
+                if (c + VLEN <= n) inverse_vector##name(u + c, point, VLEN, dw + c, tap, accumulate);  \
+                else inverse_vector##name(u + c, point, n - c, dw + c, tap, accumulate);               \
             }                                                                                          \
     }
 DEFINE_WEIGHTS(4, 6)
 DEFINE_WEIGHTS(2, 4)
+DEFINE_WEIGHTS(_whole, 3)
 
 #define WINOGRAD_KERNELS                                                                               \
     {{winograd_input2, winograd_gradient2, winograd_output2, winograd_pool2, winograd_spread2,         \
       winograd_weights2, winograd_inverse2},                                                           \
      {winograd_input4, winograd_gradient4, winograd_output4, winograd_pool4, winograd_spread4,         \
       winograd_weights4, winograd_inverse4},                                                           \
+     {winograd_input_whole, winograd_gradient_whole, winograd_output_whole, winograd_pool_whole, NULL, \
+      winograd_weights_whole, winograd_inverse_whole},                                                 \
      winograd_multiply, winograd_outer}

@@ -17,15 +17,23 @@ INLINE void add_products(vf *acc, const float *x, const vf *w, const int nv, con
     UNROLL for (int v = 0; v < nv; v++) acc[v] = vfma(acc[v], value, w[v]);
 }
 
-/* A share of the lines that are due at point p: [first, last) of `all` steps. */
-INLINE void fetch_lines(const fc_winograd_product *g, unsigned p, ptrdiff_t first, ptrdiff_t last, ptrdiff_t all)
+/* Where a fetch has come to: at[i] + offset[k] is next, and `due` is what it owes, in shares of a line. */
+typedef struct fetch_place {
+    ptrdiff_t i, k, due;
+} fetch_place;
+
+/* The lines that are due at each of `steps` steps. They are as many at all of them: a core has some 16 buffers for
+ * lines on their way, and waits when it asks for more. */
+INLINE void fetch_lines(const fc_winograd_product *g, fetch_place *places, ptrdiff_t steps)
 {
-    for (const fc_winograd_fetch *f = g->fetch; f < g->fetch + g->fetches; f++) {
-        const unsigned every = (unsigned)g->points / (unsigned)f->offsets, k = p / every;
-        if (p % every || k >= f->offsets) continue;
-        const ptrdiff_t offset = f->offset[k] + f->skip, stop = f->count * last / all;
-        for (ptrdiff_t i = f->count * first / all; i < stop; i++)
-            for (ptrdiff_t j = 0; j < f->lines; j++) __builtin_prefetch(f->at[i] + offset + 16 * j, 0, 2);
+    for (int n = 0; n < g->fetches; n++) {
+        const fc_winograd_fetch *f = g->fetch + n;
+        fetch_place *t = places + n;
+        for (t->due += f->count * f->offsets; t->due >= steps; t->due -= steps) {
+            const float *at = f->at[t->i] + f->offset[t->k] + f->skip;
+            for (ptrdiff_t j = 0; j < f->lines; j++) __builtin_prefetch(at + 16 * j, 0, 2);
+            if (++t->i == f->count) t->i = 0, t->k++;
+        }
     }
 }
 
@@ -43,13 +51,15 @@ INLINE void multiply_steps(vf (*acc)[NR / VLEN], const float *x, const float *u,
 /* m tiles times nv vectors of output channels at one point. Meanwhile it asks for what lies in L2 at best: the rows of
  * the next tile, and half of the next point's weights, from next_u on. */
 INLINE void multiply_tile(const fc_winograd_product *g, const float *v, const float *u, float *out,
-                          const float *next_v, const float *next_u, const int m, const int nv)
+                          const float *next_v, const float *next_u, fetch_place *places, ptrdiff_t steps, const int m,
+                          const int nv)
 {
     vf acc[MR][NR / VLEN];
     UNROLL for (int i = 0; i < m; i++)
         UNROLL for (int j = 0; j < nv; j++) acc[i][j] = splat(0);
     ptrdiff_t left = g->depth;
     for (; left >= VLEN; left -= VLEN, v += g->v_group, next_v += g->v_group) {
+        fetch_lines(g, places, steps);
         UNROLL for (int i = 0; i < m; i++) __builtin_prefetch(next_v + i * VLEN, 0, 3);
         for (const float *x = v; x < v + VLEN; x += 4, u += 4 * NR, next_u += 2 * NR) {
             UNROLL for (int k = 0; k < 2 * NR; k += 16) __builtin_prefetch(next_u + k, 0, 3);
@@ -66,11 +76,11 @@ INLINE void multiply_tile(const fc_winograd_product *g, const float *v, const fl
         }
 }
 
-#define MULTIPLY_1(M) case M: multiply_tile(g, v, u, out, next_v, next_u, M, 1); break;
-#define MULTIPLY_2(M) case M: multiply_tile(g, v, u, out, next_v, next_u, M, 2); break;
+#define MULTIPLY_1(M) case M: multiply_tile(g, v, u, out, next_v, next_u, places, steps, M, 1); break;
+#define MULTIPLY_2(M) case M: multiply_tile(g, v, u, out, next_v, next_u, places, steps, M, 2); break;
 
 static void multiply_rows(const fc_winograd_product *g, const float *v, const float *u, float *out,
-                          const float *next_v, const float *next_u, ptrdiff_t m)
+                          const float *next_v, const float *next_u, fetch_place *places, ptrdiff_t steps, ptrdiff_t m)
 {
     if (g->vectors == 1)
         switch (m) { FOR_EACH_M(MULTIPLY_1) }
@@ -80,15 +90,15 @@ static void multiply_rows(const fc_winograd_product *g, const float *v, const fl
 
 static void winograd_multiply(const fc_winograd_product *g)
 {
-    const ptrdiff_t blocks = (g->tiles + MR - 1) / MR;
+    const ptrdiff_t blocks = (g->tiles + MR - 1) / MR, steps = g->points * blocks * (g->depth / VLEN);
+    fetch_place places[FC_WINOGRAD_FETCHES] = {{0}};
     for (ptrdiff_t p = 0; p < g->points; p++) {
         const float *v = g->v + p * g->v_point, *u = g->u + p * g->u_point;
         float *out = g->m + p * g->m_point;
         for (ptrdiff_t b = 0, first = 0, last; b < blocks; b++, first = last) {
             last = g->tiles * (b + 1) / blocks;
-            fetch_lines(g, (unsigned)p, first, last, g->tiles);
             multiply_rows(g, v + first * VLEN, u, out + first * VLEN, b + 1 < blocks ? v + last * VLEN : v + g->v_point,
-                          u + g->u_point + (b & 1) * (g->depth / 2 * NR), last - first);
+                          u + g->u_point + (b & 1) * (g->depth / 2 * NR), places, steps, last - first);
         }
     }
 }
@@ -117,11 +127,14 @@ INLINE void outer_product(const fc_winograd_product *g, const float *v, const fl
 
 static void winograd_outer(const fc_winograd_product *g)
 {
+    const ptrdiff_t blocks = (g->depth + OUTER_ROWS - 1) / OUTER_ROWS;
+    fetch_place places[FC_WINOGRAD_FETCHES] = {{0}};
     for (ptrdiff_t p = 0; p < g->points; p++) {
         const float *m = g->m + p * g->m_point;
         float *u = g->u + p * g->u_point;
-        for (ptrdiff_t i = 0; i < g->depth; i += OUTER_ROWS, u += OUTER_ROWS * NR) {
-            fetch_lines(g, (unsigned)p, i, i + OUTER_ROWS < g->depth ? i + OUTER_ROWS : g->depth, g->depth);
+        for (ptrdiff_t b = 0; b < blocks; b++, u += OUTER_ROWS * NR) {
+            fetch_lines(g, places, g->points * blocks);
+            const ptrdiff_t i = b * OUTER_ROWS;
             const float *v = g->v + p * g->v_point + i / VLEN * g->v_group + i % VLEN;
             if (g->vectors == 1) outer_product(g, v, m, u, 1);
             else outer_product(g, v, m, u, 2);
