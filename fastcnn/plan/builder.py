@@ -375,7 +375,7 @@ class Builder:
         Weights are packed one stage before they are read, and partial sums added up one stage after they are complete:
         no thread waits for that.
         """
-        stages = []
+        stages, descending = [], False
         packs, sums = defaultdict(list), defaultdict(list)
         for weights in weights_of(drafts):
             packs[max(0, min(weights.stages) - 1)].append(weights.pack())
@@ -385,17 +385,19 @@ class Builder:
                 sums[max(rows.stages)].append(_eltwise.Reduce(rows.array, target))
         for index, draft in enumerate(drafts):
             first, last = index == 0, index == len(drafts) - 1
-            stages.append([*stages_of(packs[index], first), *self.engine_stages(draft), *stages_of(sums[index], last)])
+            descending ^= draft.pipelined  # each begins with the images that are still in the cache
+            stages.append([*stages_of(packs[index], first), *self.engine_stages(draft, descending),
+                           *stages_of(sums[index], last)])
         return stages
 
-    def engine_stages(self, draft: StageDraft) -> list[Stage]:
+    def engine_stages(self, draft: StageDraft, descending: bool) -> list[Stage]:
         origins = {op: step for step in draft.steps for op in step.make()}
         for step in draft.steps:
             step.make = list  # made; it refers to the builder and the plan, which would wait for the garbage collector
         self.origins.update(origins)
         ops = list(origins)
         if draft.pipelined:
-            return [Stage(ops, self.n, *draft.cut)]
+            return [Stage(ops, self.n, *draft.cut, descending=descending)]
         return [Stage([op], op.items, -(-op.items // (2 * MAX_GROUPS))) for op in ops]
 
 
