@@ -29,7 +29,16 @@ from fastcnn.kernels._executor import Stage
 from fastcnn.kernels._gather import PackWeights
 from fastcnn.kernels._op import Op
 from fastcnn.kernels.conv import LARGE_WEIGHTS
-from fastcnn.plan.buffers import FLOAT, ArgBuffer, Buffer, GradientRows, PackedWeights, PartialGradient, PartialSums
+from fastcnn.plan.buffers import (
+    FLOAT,
+    ArgBuffer,
+    Buffer,
+    GradientRows,
+    PackedWeights,
+    PartialGradient,
+    PartialSums,
+    Succession,
+)
 from fastcnn.plan.memory import Block, Layout
 from fastcnn.plan.operations import NO_HALO, Operation, Value, merge_halos
 from fastcnn.plan.recompute import inner_values
@@ -326,18 +335,21 @@ class Builder:
     def place_buffers(self, drafts: Sequence[StageDraft]) -> tuple[Layout, Layout]:
         """Where buffers lie in the batch's memory, and in each thread's."""
         batch, local = Layout(), Layout()
+        of_batch: list[Buffer] = []
         for buffer in self.all_buffers:
             if buffer.root is not buffer or not (buffer.stages or buffer.external):
                 continue
             home = drafts[min(buffer.stages)] if buffer.stages else None
-            # Nobody writes the zeros of a halo, so it shares memory only with halos in the same places.
-            shape = (buffer.padded, buffer.halo) if buffer.has_halo else None
+            shape = halo_of(buffer)
             if len(buffer.stages) == 1 and not buffer.external and home.pipelined:
                 _, chunk = home.cut
                 size = _round(chunk * buffer.image_bytes // FLOAT, ALIGN)
                 local.add(buffer, Block(size, min(buffer.steps), max(buffer.steps)), (shape, shape and chunk))
             else:
-                batch.add(buffer, self.block(buffer, len(drafts)), shape)
+                of_batch.append(buffer)
+        for place in self.successions(of_batch, drafts):
+            blocks = [self.block(buffer, len(drafts)) for buffer in place.buffers]
+            batch.add(place, Block(blocks[0].size, blocks[0].first, blocks[-1].last), halo_of(place.buffers[0]))
         for one in (*self.arg_buffers.values(), *self.sums):
             batch.add(one, Block(_round(one.floats, ALIGN), min(one.stages), max(one.stages)))
         for weights in weights_of(drafts):  # packed while the stage before runs
@@ -348,6 +360,31 @@ class Builder:
         batch.place()
         local.place()
         return batch, local
+
+    def successions(self, buffers: Sequence[Buffer], drafts: Sequence[StageDraft]) -> list[Succession]:
+        """The batch's buffers by place.
+
+        A buffer first written in a stage over images takes over that of one last read in an earlier step of the stage:
+        its memory is in the cache, so that none is brought there only to be overwritten.
+        """
+        places: list[Succession] = []
+        given_up = defaultdict(list)
+        for buffer in sorted(buffers, key=lambda one: min(one.steps, default=0)):
+            shared = buffer.stages and not buffer.external and self.share_memory
+            shape, free = halo_of(buffer) or buffer.image_bytes, []
+            if shared and drafts[min(buffer.stages)].pipelined:
+                free = [place for place in given_up[min(buffer.stages), shape]
+                        if max(place.buffers[-1].steps) < min(buffer.steps)]
+            if free:
+                place = free[-1]  # the one written last
+                given_up[min(buffer.stages), shape].remove(place)
+                place.buffers.append(buffer)
+            else:
+                place = Succession([buffer])
+                places.append(place)
+            if shared:
+                given_up[max(buffer.stages), shape].append(place)
+        return places
 
     def assign_memory(self, drafts: Sequence[StageDraft]) -> tuple[int, int]:
         """Place every buffer; (bytes of the batch's memory, bytes of each thread's local memory)."""
@@ -399,6 +436,11 @@ class Builder:
         if draft.pipelined:
             return [Stage(ops, self.n, *draft.cut, descending=descending)]
         return [Stage([op], op.items, -(-op.items // (2 * MAX_GROUPS))) for op in ops]
+
+
+def halo_of(buffer: Buffer):
+    """None, or what buffers that share memory have in common: nobody writes the zeros of a halo."""
+    return (buffer.padded, buffer.halo) if buffer.has_halo else None
 
 
 def _round(size: int, to: int) -> int:
