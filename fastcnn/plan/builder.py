@@ -7,7 +7,8 @@ Three decisions are made here, all from shapes alone, so that results never depe
   too large to copy) is a stage of its own, cut by output channels or input channels. A stage waits for the
   one before it.
 * A buffer that lives and dies inside one chained stage is *local*: each thread has room for one chunk of it. All
-  others have room for the whole batch. Either kind shares memory where no step, or no stage, uses both.
+  others have room for the whole batch. Either kind shares memory where no step, or no stage, uses both; within a stage
+  a buffer of the batch may take over the place of another, image by image.
 * Weight gradients in a chained stage are summed per group of images, and the groups' sums added in order.
 
 Packed weights and the groups' sums lie among the batch's buffers, and have their places only as long as needed.
