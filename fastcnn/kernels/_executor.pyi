@@ -11,8 +11,10 @@ class Stage:
     group: int
     chunk: int
     barrier: bool
+    descending: bool
     def __init__(
-        self, ops: Iterable[Op], items: int, group: int = 1, chunk: int | None = None, barrier: bool = True
+        self, ops: Iterable[Op], items: int, group: int = 1, chunk: int | None = None, barrier: bool = True,
+        descending: bool = False
     ) -> None: ...
     @property
     def groups(self) -> int: ...

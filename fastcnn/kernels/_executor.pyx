@@ -3,7 +3,7 @@
 A program is a list of stages, each of which waits for those before it to be complete. A stage cuts its items into
 groups; a group goes to one thread, which walks it in chunks and runs all ops of the stage on a chunk before it takes
 the next, so that the chunk stays in its cache. Groups and chunks follow from shapes alone, never from the number of
-threads: that is why results are the same bits on any number of them.
+threads: that is why results are the same bits on any number of them, whichever thread takes a group, and when.
 """
 
 from cython.parallel cimport parallel, threadid
@@ -81,8 +81,8 @@ cdef struct stage_entry:
     op_entry *ops
     Py_ssize_t n_ops, first_op  # number of the first one among those of the program
     Py_ssize_t items, group, chunk, groups
-    Py_ssize_t next, done  # the next group to hand out; groups completed
-    bint barrier
+    Py_ssize_t done  # groups completed
+    bint barrier, descending
 
 
 cdef void run_ops(const stage_entry *stage, const fc_task *task, int64_t *times) noexcept nogil:
@@ -113,8 +113,22 @@ cdef void run_group(const stage_entry *stage, Py_ssize_t index, fc_task *task, i
         begin = task.end
 
 
-cdef void run_stages(stage_entry *stages, Py_ssize_t n, char *memory, Py_ssize_t scratch,
-                     int64_t *times, Py_ssize_t first_time) noexcept nogil:
+cdef Py_ssize_t take(const stage_entry *stage, Py_ssize_t *taken, int thread, int threads) noexcept nogil:
+    """The next group for a thread: of its own share, the same in all stages, as its cache holds what the thread has
+    written; then of the shares of others. -1 when all are handed out."""
+    cdef int i, owner
+    cdef Py_ssize_t begin, end, at
+    for i in range(threads):
+        owner = (thread + i) % threads
+        begin, end = stage.groups * owner // threads, stage.groups * (owner + 1) // threads
+        at = fc_take(&taken[owner])
+        if at < end - begin:
+            return end - 1 - at if stage.descending else begin + at
+    return -1
+
+
+cdef void run_stages(stage_entry *stages, Py_ssize_t n, Py_ssize_t *taken, int thread, int threads, char *memory,
+                     Py_ssize_t scratch, int64_t *times, Py_ssize_t first_time) noexcept nogil:
     """What each thread does. It waits for work to be complete, never for other threads to arrive: one that the
     system has put aside holds up nothing but the group it was working on."""
     cdef fc_task task
@@ -126,8 +140,8 @@ cdef void run_stages(stage_entry *stages, Py_ssize_t n, char *memory, Py_ssize_t
         times += first_time  # this thread's own
     for s in range(n):
         while True:
-            group = fc_take(&stages[s].next)
-            if group >= stages[s].groups:
+            group = take(&stages[s], taken + s * threads, thread, threads)
+            if group < 0:
                 break
             run_group(&stages[s], group, &task, times)
             fc_done(&stages[s].done)
@@ -142,10 +156,11 @@ class Stage:
     """Ops run together: `items` units of work, handed to threads `group` at a time, walked `chunk` at a time.
 
     Without a `barrier` the next stage may start before this one has ended: it must not read what this one writes.
+    A `descending` one begins with the last groups: what the stage before has written last is still in the cache.
     """
 
-    def __init__(self, ops, items, group=1, chunk=None, barrier=True):
-        self.ops, self.barrier = list(ops), barrier
+    def __init__(self, ops, items, group=1, chunk=None, barrier=True, descending=False):
+        self.ops, self.barrier, self.descending = list(ops), barrier, descending
         self.items, self.group = int(items), max(1, int(group))
         self.chunk = self.group if chunk is None else max(1, int(chunk))
 
@@ -164,7 +179,8 @@ cdef class Program:
     cdef op_entry *ops
     cdef readonly Py_ssize_t n_stages, n_ops, scratch, local, groups
     cdef readonly list stages
-    cdef object memory, _times
+    cdef object memory, counters, _times
+    cdef Py_ssize_t *taken  # of each stage and thread's share, the groups handed out
     cdef char *memory_start
     cdef Py_ssize_t memory_threads
     cdef bint serial
@@ -183,6 +199,7 @@ cdef class Program:
             self.entries[s].items, self.entries[s].group, self.entries[s].chunk = stage.items, stage.group, stage.chunk
             self.entries[s].groups, self.entries[s].barrier = stage.groups, stage.barrier
             self.groups = max(self.groups, stage.groups)
+            self.entries[s].descending = stage.descending
             for i, op in enumerate(stage.ops):
                 self.ops[k + i].run = op.run
                 self.ops[k + i].args = op.args
@@ -206,6 +223,8 @@ cdef class Program:
         if threads > self.memory_threads:
             self.memory = np.zeros(threads * size + 64, np.uint8)
             self.memory_threads = threads
+            self.counters = np.zeros((self.n_stages, threads), np.intp)
+            self.taken = <Py_ssize_t *><Py_ssize_t>self.counters.ctypes.data
             self.memory_start = <char *>((<Py_ssize_t>self.memory.ctypes.data + 63) // 64 * 64)
         return self.memory_start
 
@@ -244,9 +263,12 @@ cdef class Program:
         cdef Py_ssize_t scratch = self.scratch, size = (self.scratch + self.local + 128) // 64 * 64, ops = self.n_ops
         cdef stage_entry *stages = self.entries + first
         for s in range(n):
-            stages[s].next = stages[s].done = 0
+            stages[s].done = 0
+        for s in range(n * threads):
+            self.taken[s] = 0
         with nogil, parallel(num_threads=threads):
-            run_stages(stages, n, memory + threadid() * size, scratch, times, threadid() * ops)
+            run_stages(stages, n, self.taken, threadid(), threads, memory + threadid() * size, scratch, times,
+                       threadid() * ops)
 
 
 def run_op(Op op):

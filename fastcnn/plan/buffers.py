@@ -92,6 +92,22 @@ class Buffer:
         self.root.array[...] = values.reshape(self.root.array.shape)
 
 
+@dataclass(eq=False)
+class Succession:
+    """Buffers of one size in the same place: within a stage, image by image, each takes over what the one before it
+    gives up there."""
+
+    buffers: list[Buffer]
+
+    @property
+    def floats(self) -> int:
+        return self.buffers[0].floats
+
+    def take(self, memory: np.ndarray) -> None:
+        for buffer in self.buffers:
+            buffer.take(memory)
+
+
 class ArgBuffer:
     """For each pooled value the tap it came from; whole batch."""
 

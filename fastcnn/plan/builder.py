@@ -7,7 +7,8 @@ Three decisions are made here, all from shapes alone, so that results never depe
   too large to copy) is a stage of its own, cut by output channels or input channels. A stage waits for the
   one before it.
 * A buffer that lives and dies inside one chained stage is *local*: each thread has room for one chunk of it. All
-  others have room for the whole batch. Either kind shares memory where no step, or no stage, uses both.
+  others have room for the whole batch. Either kind shares memory where no step, or no stage, uses both; within a stage
+  a buffer of the batch may take over the place of another, image by image.
 * Weight gradients in a chained stage are summed per group of images, and the groups' sums added in order.
 
 Packed weights and the groups' sums lie among the batch's buffers, and have their places only as long as needed.
@@ -29,7 +30,16 @@ from fastcnn.kernels._executor import Stage
 from fastcnn.kernels._gather import PackWeights
 from fastcnn.kernels._op import Op
 from fastcnn.kernels.conv import LARGE_WEIGHTS
-from fastcnn.plan.buffers import FLOAT, ArgBuffer, Buffer, GradientRows, PackedWeights, PartialGradient, PartialSums
+from fastcnn.plan.buffers import (
+    FLOAT,
+    ArgBuffer,
+    Buffer,
+    GradientRows,
+    PackedWeights,
+    PartialGradient,
+    PartialSums,
+    Succession,
+)
 from fastcnn.plan.memory import Block, Layout
 from fastcnn.plan.operations import NO_HALO, Operation, Value, merge_halos
 from fastcnn.plan.recompute import inner_values
@@ -326,18 +336,21 @@ class Builder:
     def place_buffers(self, drafts: Sequence[StageDraft]) -> tuple[Layout, Layout]:
         """Where buffers lie in the batch's memory, and in each thread's."""
         batch, local = Layout(), Layout()
+        of_batch: list[Buffer] = []
         for buffer in self.all_buffers:
             if buffer.root is not buffer or not (buffer.stages or buffer.external):
                 continue
             home = drafts[min(buffer.stages)] if buffer.stages else None
-            # Nobody writes the zeros of a halo, so it shares memory only with halos in the same places.
-            shape = (buffer.padded, buffer.halo) if buffer.has_halo else None
+            shape = halo_of(buffer)
             if len(buffer.stages) == 1 and not buffer.external and home.pipelined:
                 _, chunk = home.cut
                 size = _round(chunk * buffer.image_bytes // FLOAT, ALIGN)
                 local.add(buffer, Block(size, min(buffer.steps), max(buffer.steps)), (shape, shape and chunk))
             else:
-                batch.add(buffer, self.block(buffer, len(drafts)), shape)
+                of_batch.append(buffer)
+        for place in self.successions(of_batch, drafts):
+            blocks = [self.block(buffer, len(drafts)) for buffer in place.buffers]
+            batch.add(place, Block(blocks[0].size, blocks[0].first, blocks[-1].last), halo_of(place.buffers[0]))
         for one in (*self.arg_buffers.values(), *self.sums):
             batch.add(one, Block(_round(one.floats, ALIGN), min(one.stages), max(one.stages)))
         for weights in weights_of(drafts):  # packed while the stage before runs
@@ -348,6 +361,31 @@ class Builder:
         batch.place()
         local.place()
         return batch, local
+
+    def successions(self, buffers: Sequence[Buffer], drafts: Sequence[StageDraft]) -> list[Succession]:
+        """The batch's buffers by place.
+
+        A buffer first written in a stage over images takes over that of one last read in an earlier step of the stage:
+        its memory is in the cache, so that none is brought there only to be overwritten.
+        """
+        places: list[Succession] = []
+        given_up = defaultdict(list)
+        for buffer in sorted(buffers, key=lambda one: min(one.steps, default=0)):
+            shared = buffer.stages and not buffer.external and self.share_memory
+            shape, free = halo_of(buffer) or buffer.image_bytes, []
+            if shared and drafts[min(buffer.stages)].pipelined:
+                free = [place for place in given_up[min(buffer.stages), shape]
+                        if max(place.buffers[-1].steps) < min(buffer.steps)]
+            if free:
+                place = free[-1]  # the one written last
+                given_up[min(buffer.stages), shape].remove(place)
+                place.buffers.append(buffer)
+            else:
+                place = Succession([buffer])
+                places.append(place)
+            if shared:
+                given_up[max(buffer.stages), shape].append(place)
+        return places
 
     def assign_memory(self, drafts: Sequence[StageDraft]) -> tuple[int, int]:
         """Place every buffer; (bytes of the batch's memory, bytes of each thread's local memory)."""
@@ -375,7 +413,7 @@ class Builder:
         Weights are packed one stage before they are read, and partial sums added up one stage after they are complete:
         no thread waits for that.
         """
-        stages = []
+        stages, descending = [], False
         packs, sums = defaultdict(list), defaultdict(list)
         for weights in weights_of(drafts):
             packs[max(0, min(weights.stages) - 1)].append(weights.pack())
@@ -385,19 +423,26 @@ class Builder:
                 sums[max(rows.stages)].append(_eltwise.Reduce(rows.array, target))
         for index, draft in enumerate(drafts):
             first, last = index == 0, index == len(drafts) - 1
-            stages.append([*stages_of(packs[index], first), *self.engine_stages(draft), *stages_of(sums[index], last)])
+            descending ^= draft.pipelined  # each begins with the images that are still in the cache
+            stages.append([*stages_of(packs[index], first), *self.engine_stages(draft, descending),
+                           *stages_of(sums[index], last)])
         return stages
 
-    def engine_stages(self, draft: StageDraft) -> list[Stage]:
+    def engine_stages(self, draft: StageDraft, descending: bool) -> list[Stage]:
         made = [(step, step.make()) for step in draft.steps]
         for step, ops in made:
             step.make = list  # made; it refers to the builder and the plan, which would wait for the garbage collector
             self.origins.update(dict.fromkeys(ops, step))
         if draft.pipelined:
-            return [Stage([op for _, ops in made for op in ops], self.n, *draft.cut)]
+            return [Stage([op for _, ops in made for op in ops], self.n, *draft.cut, descending=descending)]
         last = draft.steps[-1]
         return [Stage([op], op.items, -(-op.items // (2 * MAX_GROUPS)), barrier=step is last or op is not ops[-1])
                 for step, ops in made for op in ops]
+
+
+def halo_of(buffer: Buffer):
+    """None, or what buffers that share memory have in common: nobody writes the zeros of a halo."""
+    return (buffer.padded, buffer.halo) if buffer.has_halo else None
 
 
 def _round(size: int, to: int) -> int:

@@ -100,10 +100,11 @@ INLINE void normalize_vector(float *y, const float *x, norm_lanes p, ptrdiff_t n
     store_upto(y, clamp(z, p.lo, p.hi), n);
 }
 
-static void norm_normalize(float *y, const float *x, ptrdiff_t pixels, ptrdiff_t c, const fc_channel_norm *p)
+static void norm_normalize(float *y, const float *x, ptrdiff_t pixels, ptrdiff_t c, const fc_channel_norm *map)
 {
+    const fc_channel_norm p = *map; /* a copy, lest its pointers be loaded anew after each store to y */
     for (; pixels > 0; pixels--, x += c, y += c) {
-#define VECTOR(j, n) normalize_vector(y + (j), x + (j), lanes_at(p, j, n), n)
+#define VECTOR(j, n) normalize_vector(y + (j), x + (j), lanes_at(&p, j, n), n)
         EACH_CHANNEL_VECTOR(c, VECTOR);
 #undef VECTOR
     }
@@ -174,10 +175,11 @@ INLINE void input_grad_vector(float *dx, const float *dy, const float *x, norm_l
 }
 
 INLINE void input_grad_body(float *dx, const float *dy, const float *x, ptrdiff_t pixels, ptrdiff_t c,
-                            const fc_channel_norm *p, const float *offset, const float *slope, const int clamped)
+                            const fc_channel_norm *map, const float *offset, const float *slope, const int clamped)
 {
+    const fc_channel_norm p = *map;
     for (; pixels > 0; pixels--, x += c, dy += c, dx += c) {
-#define VECTOR(j, n) input_grad_vector(dx + (j), dy + (j), x + (j), lanes_at(p, j, n), load_upto(offset + (j), n), \
+#define VECTOR(j, n) input_grad_vector(dx + (j), dy + (j), x + (j), lanes_at(&p, j, n), load_upto(offset + (j), n), \
                                        load_upto(slope + (j), n), n, clamped)
         EACH_CHANNEL_VECTOR(c, VECTOR);
 #undef VECTOR
