@@ -347,6 +347,34 @@ def test_input_gradient_however_it_is_cut(
         assert_same(dx, p.dx)
 
 
+def test_weights_larger_than_the_input_are_read_once(monkeypatch, isa, rng):
+    """Large ones, of a pass that keeps its result; huge ones always. Items are then blocks of channels, not images."""
+    p = Problem((3, 2, 2, 60), (3, 3, 60, 70), 1, "same", 1, rng)  # 151,200 bytes of weights, 2,880 and 3,360 beside
+    (phase,), nr = passes.phases(p.conv), _cpu.tile_sizes()[2]
+    weights = packed(lambda memory: passes.forward_weights(p.conv, p.w, memory))
+    back = packed(lambda memory: passes.input_grad_weights(p.conv, phase, p.w, memory))
+
+    def items(large, huge):
+        monkeypatch.setattr(passes, "LARGE_WEIGHTS", large)
+        monkeypatch.setattr(passes, "HUGE_WEIGHTS", huge)
+        (y, check), (dx, check_dx) = guarded(p.conv.y_shape), guarded(p.conv.x_shape)
+        ops = (passes.forward(p.conv, tensor(p.x), weights, tensor(y), p.b, "direct"),
+               passes.input_grad(p.conv, phase, tensor(p.dy), back, tensor(dx), "direct"))
+        for op in ops:
+            run_op(op)
+        check()
+        check_dx()
+        assert_same(y, p.y)
+        assert_same(dx, p.dx)
+        return [op.items for op in ops]
+
+    by_images, by_channels = [3, 3], [-(-70 // nr), -(-60 // nr)]
+    assert items(200_000, 10**9) == by_images
+    assert items(100_000, 10**9) == items(1000, 2000) == by_channels
+    monkeypatch.setattr(passes, "HUGE_WEIGHTS", 10**9)
+    assert not passes.reads_weights_once(p.conv, 151_200) and passes.reads_weights_once(p.conv, 151_199)
+
+
 @pytest.mark.parametrize("n", (1, 127, 128, 1100))
 @pytest.mark.parametrize("ic, oc", ((7, 5), (5, 70), (700, 5), (300, 1100)))
 def test_dense_batches_are_split(n, ic, oc, threads, rng):
