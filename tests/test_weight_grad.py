@@ -86,14 +86,14 @@ def copies(monkeypatch):
 
 @pytest.mark.parametrize("n, size, ic, oc, kernel, strides, padding", COPIED)
 @pytest.mark.parametrize("by_channels", (False, True), ids=("images", "channels"))
-@pytest.mark.parametrize("slice_channels", (None, 3))
+@pytest.mark.parametrize("slice_channels, algorithm", ((None, "direct"), (3, "direct"), (3, "im2col")))
 def test_copied_gradients(
-    n, size, ic, oc, kernel, strides, padding, by_channels, slice_channels, copies, panel_bytes, isa, rng
+    n, size, ic, oc, kernel, strides, padding, by_channels, slice_channels, algorithm, copies, panel_bytes, isa, rng
 ):
     p = Problem((n, size, size, ic), (*kernel, ic, oc), strides, padding, 1, rng)
     (dw, check_dw), (db, check_db) = guarded((1, *kernel, ic, oc)), guarded((1, oc))
     assert passes.copies_gradient(p.conv)
-    op = passes.weight_grad(p.conv, tensor(p.x), tensor(p.dy), dw, db, "direct", by_channels, slice_channels)
+    op = passes.weight_grad(p.conv, tensor(p.x), tensor(p.dy), dw, db, algorithm, by_channels, slice_channels)
     Program([Stage([op], op.items, 1 if by_channels else n)]).run()
     check_dw()
     check_db()
@@ -101,10 +101,11 @@ def test_copied_gradients(
     assert_same(db[0], p.dy.sum((0, 1, 2), dtype=float))
 
 
-@pytest.mark.parametrize("ic, oc, items", ((1024, 1024, 16), (1024, 64, 8), (56, 1024, 16), (28, 33, 2)))
-def test_large_gradients_are_cut_in_parts_as_long_as_wide(ic, oc, items, copies, monkeypatch):
+@pytest.mark.parametrize("slices, blocks, items", ((37, 32, 16), (37, 2, 8), (2, 32, 16), (1, 2, 2)))
+def test_large_gradients_are_cut_in_parts_as_long_as_wide(slices, blocks, items, copies, isa):
     """Each copies its part of x and of dy."""
-    monkeypatch.setattr(_cpu, "tile_sizes", lambda: (16, 14, 32))
+    _, mr, nr = _cpu.tile_sizes()
+    ic, oc = 2 * mr * slices, nr * blocks - 1
     conv = Conv.resolve((2, 2, 2, ic), (1, 1, ic, oc), 1, "valid", 1, 1, "conv")
     x, dy = np.zeros((2, 2, 2, ic), np.float32), np.zeros((2, 2, 2, oc), np.float32)
     op = passes.weight_grad(conv, tensor(x), tensor(dy), np.zeros((1, 1, 1, ic, oc), np.float32), None, "direct", True)
