@@ -217,10 +217,10 @@ cdef Py_ssize_t set_blocks(conv_t *g, Py_ssize_t images, bint by_blocks):
     g.slab = inner if packed else min(inner, <Py_ssize_t>SLAB)
     g.slabs = ceil_div(inner, g.slab) if inner else 1
     if packed:
-        g.block = tiles_per_block(g.weights.points, ceil_div(inner, vlen) * vlen + nr, BLOCK_BYTES)
+        g.block = tiles_per_block(g.weights.points, ceil_div(inner, vlen) * vlen + nr, BLOCK_BYTES, table().mr)
     else:
         g.block = tiles_per_block(g.weights.points, g.slab + min(g.weights.outputs, <Py_ssize_t>SHARE_CHANNELS),
-                                  UNPACKED_BLOCK_BYTES)
+                                  UNPACKED_BLOCK_BYTES, table().mr)
     g.units = g.shares = 0
     if not by_blocks:
         return images

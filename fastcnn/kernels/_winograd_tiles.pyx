@@ -15,11 +15,10 @@ from fastcnn.kernels._op cimport fc_image
 MIN_TILES, MAX_TILES = 28, 112
 
 
-def tiles_per_block(points, channels, memory):
-    """How many tiles of so many transformed channels fit `memory` bytes, in whole tiles of the products."""
-    mr = table().mr
-    tiles = min(MAX_TILES, memory // (4 * points * max(1, channels))) // mr * mr
-    return max(tiles, -(-MIN_TILES // mr) * mr)
+def tiles_per_block(points, channels, memory, unit=1):
+    """How many tiles of so many transformed channels fit `memory` bytes, in whole units."""
+    tiles = min(MAX_TILES, memory // (4 * points * max(1, channels))) // unit * unit
+    return max(tiles, -(-MIN_TILES // unit) * unit)
 
 
 def line_of(m, whole):
@@ -33,8 +32,9 @@ def points_of(m, whole):
 
 
 def points_along(length, m):
-    """Of all tiles of m > 2 along a line of outputs: the last one has no more than it needs."""
-    return length + 2 * -(-length // m)
+    """Of all tiles along a line of outputs; with m = 4, the last one has no more than it needs."""
+    tiles = -(-length // m)
+    return 2 * tiles + (length if m == 4 else m * tiles)
 
 
 cdef class Tiles:

@@ -21,8 +21,9 @@
 #include <stdint.h>
 
 /* An s x s tile of pixels of c channels; pixel (i, j) is at x + i*row + j*pixel or, if `at` is given, at at[i*s + j],
- * which lets pixels outside the image be zeros that lie elsewhere; narrow tiles have it. With `arg`, of a gradient's tile alone, there was a
- * max-pooling over 2 x 2 windows: at[k] is the gradient of window k of s/2 x s/2, which belongs to tap arg[k]. */
+ * which lets pixels outside the image be zeros that lie elsewhere; narrow tiles have it. With `arg`, of a gradient's
+ * tile alone, there was a max-pooling over 2 x 2 windows: at[k] is the gradient of window k of s/2 x s/2, which belongs
+ * to tap arg[k]. */
 typedef struct fc_winograd_tile {
     const float *x;
     ptrdiff_t row, pixel;

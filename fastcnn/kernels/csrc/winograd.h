@@ -16,22 +16,21 @@
 
 /* ---- narrow tiles
  *
- * Of outputs i >= e nobody asks, so neither do their inputs matter: those that only they read, d[e + 2] and later, may
- * be chosen such that the rows of B' of all but the first e + 2 points give zero. Products of zeros need not be
- * computed, and all matrices stay as they are. The last point, infinity, alone reads d[5]. Row -2 is zero for
- * d[4] = d[2] + (d[3] - d[1]) / 2, and row 1/2 too if d[3] = d[1]. */
+ * Nobody asks for outputs i >= e, so it does not matter what only they read, d[e + 2] and later: it is chosen such that
+ * all but the first e + 2 rows of B' d are zeros, whose products need not be computed. No matrix changes. Infinity, the
+ * last point, alone reads d[5]; row -2 is zero for d[4] = d[2] + (d[3] - d[1]) / 2, row 1/2 as well if d[3] = d[1]. */
 
-/* Whether a line of so many points has point i: at least three it has. */
+/* Whether a line of so many points, at least three, has point i. */
 #define HAS(i, points) ((i) < 3 || (i) < (points))
 
-/* Input: the d that follow from the first `points`. */
+/* The d that follow from the first `points`; d[5] is read for no point that there is. */
 INLINE void extend_line(vf *d, int points)
 {
     if (points == 3) d[3] = d[1], d[4] = d[2];
     if (points == 4) d[4] = d[2] + 0.5f * (d[3] - d[1]);
 }
 
-/* Its adjoint: gradients of such d belong to those that they follow from. */
+/* The adjoint: the gradients of such d belong to those that they follow from. */
 INLINE void fold_line(vf *d, ptrdiff_t step, int points)
 {
     if (points == 3) d[step] += d[3 * step], d[2 * step] += d[4 * step];
@@ -348,8 +347,7 @@ static void winograd_input4(const fc_winograd_tile *t, float *v, ptrdiff_t group
 
 /* ---- points to tiles */
 
-/* One row of m x m outputs from the columns' sums r[m][a]; before bias and clamp. Points that a narrow tile lacks are
- * zeros. */
+/* One row of m x m outputs from the columns' sums r[m][a]; before bias and clamp. Points that are missing are zeros. */
 #define DEFINE_OUTPUT(name, m, a)                                                                      \
     INLINE void output_columns##name(const float *v, ptrdiff_t point, int down, int across, vf (*r)[a])\
     {                                                                                                  \
@@ -464,7 +462,7 @@ INLINE void add_row(const fc_winograd_patch *t, float *x, const line_steps pixel
     }
 }
 
-#define DEFINE_SPREADING(m, a)                                                                         \
+#define DEFINE_SPREADING(name, m, a)                                                                   \
     INLINE void spread_vector##m(const float *v, ptrdiff_t point, const fc_winograd_patch *t,          \
                                  const patch_masks *masks, ptrdiff_t c, int n, const int found)        \
     {                                                                                                  \
@@ -503,18 +501,15 @@ INLINE void add_row(const fc_winograd_patch *t, float *x, const line_steps pixel
             spread_vector##m(v, point, t, &masks, c, VLEN, found);                                     \
         if (c < t->n) spread_vector##m(v, point, t, &masks, c, (int)(t->n - c), found);                \
     }                                                                                                  \
-    static void winograd_spread##m(const float *v, ptrdiff_t group, ptrdiff_t point,                   \
-                                   const fc_winograd_patch *t)                                         \
+    static void name(const float *v, ptrdiff_t group, ptrdiff_t point, const fc_winograd_patch *t)     \
     {                                                                                                  \
         if (t->at) spread_tile##m(v, group, point, t, ANYWHERE);                                       \
         else spread_tile##m(v, group, point, t, INSIDE);                                               \
     }
-DEFINE_SPREADING(2, 4)
-#define winograd_spread4 whole_spread4
-DEFINE_SPREADING(4, 6)
-#undef winograd_spread4
+DEFINE_SPREADING(winograd_spread2, 2, 4)
+DEFINE_SPREADING(whole_spread4, 4, 6)
 
-/* All points of a vector of channels; those that a narrow tile lacks are zeros. */
+/* A narrow tile is spread as a whole one: its points with zeros for those that it lacks, */
 static void widen_points(const float *v, ptrdiff_t point, int down, int across, vf *patch)
 {
     UNROLL for (int i = 0; i < 6; i++)
@@ -522,8 +517,8 @@ static void widen_points(const float *v, ptrdiff_t point, int down, int across, 
             patch[6 * i + j] = HAS(i, down) && HAS(j, across) ? load(v + (6 * i + j) * point) : splat(0);
 }
 
-/* n channels of a narrow tile's pixels, c of which come before them. */
-static void narrow_patch(vf *patch, const fc_winograd_patch *t, ptrdiff_t c, int n)
+/* and the pixels of this patch, n channels of them from c on, where they belong. */
+static void narrow_pixels(vf *patch, const fc_winograd_patch *t, ptrdiff_t c, int n)
 {
     for (int j = 0; j < 6; j++) fold_line(patch + j, 6, t->down);
     for (int i = 0; i < t->down; i++) {
@@ -547,7 +542,7 @@ static void winograd_spread4(const float *v, ptrdiff_t group, ptrdiff_t point, c
     for (ptrdiff_t c = 0; c < t->n; c += VLEN, v += group) {
         widen_points(v, point, t->down, t->across, points);
         whole_spread4((const float *)points, 0, VLEN, &tile);
-        narrow_patch(patch, t, c, c + VLEN <= t->n ? VLEN : (int)(t->n - c));
+        narrow_pixels(patch, t, c, c + VLEN <= t->n ? VLEN : (int)(t->n - c));
     }
 }
 
