@@ -273,7 +273,8 @@ INLINE void input_vector4(const fc_winograd_tile *t, ptrdiff_t c, int n, float *
     input_half(t, c, n, v, point, found, down, across, 1);
 }
 
-/* s x s pixels to a x a points in one go: columns, then rows, each by `line`. Tiles inside the image are not narrow. */
+/* s x s pixels to a x a points in one go: columns, then rows, each by `line`. To ask whether a tile is narrow costs more
+ * than stores of points that nobody reads save, but where pixels are anywhere. */
 #define DEFINE_SPREAD(name, s, a, line)                                                                \
     INLINE void name(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, ptrdiff_t point,         \
                      const int found)                                                                  \
@@ -290,8 +291,8 @@ INLINE void input_vector4(const fc_winograd_tile *t, ptrdiff_t c, int n, float *
             x += t->pixel;                                                                             \
         }                                                                                              \
         UNROLL for (int i = 0; i < a; i++) {                                                           \
-            const int down = a == 6 && found != INSIDE ? t->down : a;                                  \
-            const int across = a == 6 && found != INSIDE ? t->across : a;                              \
+            const int down = a == 6 && found == ANYWHERE ? t->down : a;                                \
+            const int across = a == 6 && found == ANYWHERE ? t->across : a;                            \
             vf w[a];                                                                                   \
             if (!HAS(i, down)) break;                                                                  \
             KEEP_POINTER(v);                                                                           \
