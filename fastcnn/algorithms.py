@@ -28,14 +28,15 @@ LEAST_CHANNELS = 16
 LEAST_TILES = 16
 
 
-# Cycles of an AVX-512 core with two multiply-add units, per tile of m x m outputs: measured, each by the channels they
-# multiply. Transforms are bound by stores to L2, products by multiply-adds.
-TILE_CYCLES = {
-    # points: (products, per ic * oc; input transform, per ic; output transform, per oc; gradient transform, per oc)
-    36: (36 / 32, 11.0, 7.6, 10.7),
-    16: (16 / 32, 4.9, 3.4, 4.8),
-    9: (9 / 32, 2.8, 2.0, 2.7),
+# Cycles of an AVX-512 core with two multiply-add units. Transforms of a tile of m x m outputs are measured, each by the
+# channels it multiplies; they are bound by stores to L2, products by multiply-adds.
+TRANSFORM_CYCLES = {
+    # points: (input transform, per ic; output transform, per oc; gradient transform, per oc)
+    36: (11.0, 7.6, 10.7),
+    16: (4.9, 3.4, 4.8),
+    9: (2.8, 2.0, 2.7),
 }
+POINT_CYCLES = 1 / 32   # per point of a tile and ic * oc
 DIRECT_CYCLES = 9 / 32  # per output pixel and ic * oc
 # Transforming the weights, per point and ic * oc; those too large to store anew for every block of tiles.
 WEIGHT_CYCLES, UNSTORED_WEIGHT_CYCLES = 10 / 36, 15 / 36
@@ -213,20 +214,20 @@ def _direct_cycles(conv: Conv, which: str) -> float:
 def _tile_cycles(conv: Conv, which: str, m: int) -> float:
     """Of all tiles."""
     ic, oc = _channels(conv, which)
-    products, read, write, gradient = TILE_CYCLES[winograd.points(conv, m)]
-    tile = products * ic * oc + read * 16 * ceil(ic / 16)
+    read, write, gradient = TRANSFORM_CYCLES[winograd.points(conv, m)]
+    products = POINT_CYCLES * winograd.map_points(conv, m, _grid(conv, which)) * ic * oc
+    transforms = read * 16 * ceil(ic / 16) + (gradient if which == WEIGHT_GRAD else write) * oc
     if which == WEIGHT_GRAD:
-        tile += GRADIENT_OVERHEAD * products * ic * oc + gradient * oc
-    else:
-        tile += write * oc
-    return conv.n * _tiles(conv, which, m) * tile
+        products *= 1 + GRADIENT_OVERHEAD
+    return conv.n * (products + _tiles(conv, which, m) * transforms)
 
 
 def _adjoint_cycles(conv: Conv, m: int) -> float:
     """Of all tiles of dy: their transforms, products, and as much for the way back as for the way to points."""
     oc, ic = _channels(conv, INPUT_GRAD)
-    products, read, _, gradient = TILE_CYCLES[(m + 2) ** 2]
-    return conv.n * _tiles(conv, WEIGHT_GRAD, m) * (products * ic * oc + gradient * 16 * ceil(oc / 16) + read * ic)
+    read, _, gradient = TRANSFORM_CYCLES[(m + 2) ** 2]
+    products = POINT_CYCLES * winograd.cut_points(m, _grid(conv, WEIGHT_GRAD)) * ic * oc
+    return conv.n * (products + _tiles(conv, WEIGHT_GRAD, m) * (gradient * 16 * ceil(oc / 16) + read * ic))
 
 
 def _weight_cycles(conv: Conv, which: str, m: int) -> float:

@@ -355,7 +355,7 @@ def test_units_of_work():
     assert _winograd_conv.units_of_work(128, 28, 4096) == (4, 2)
     _, mr, _ = _cpu.tile_sizes()
     for channels in (0, 1, 48, 96, 160, 544, 10_000):
-        tiles = _winograd_tiles.tiles_per_block(36, channels, 10**6)
+        tiles = _winograd_tiles.tiles_per_block(36, channels, 10**6, mr)
         assert tiles % mr == 0 and _winograd_tiles.MIN_TILES <= tiles <= _winograd_tiles.MAX_TILES
 
 
@@ -430,8 +430,13 @@ def test_nan_and_infinity_reach_at_least_what_they_should(m, isa, rng):
 # ---- pooling
 
 
+def covered(conv, x, w):
+    """The convolution of the outputs in windows of 2 x 2 alone: other edges have other tiles."""
+    return conv_of(x, w, ((1, 1 - conv.window.oh % 2), (1, 1 - conv.window.ow % 2)))
+
+
 def pooled(conv, m, x, w, b, relu, n_arg=True):
-    """(y, arg) of the fused pass, and of the same convolution pooled afterwards."""
+    """(y, arg) of the fused pass of 'same' padding, and of the same convolution pooled afterwards."""
     oh, ow = conv.window.oh // 2, conv.window.ow // 2
     shape = (conv.n, oh, ow, conv.oc)
     (y, check_y), (arg, check_arg) = guarded(shape), guarded(shape, 77, np.uint8)
@@ -440,7 +445,7 @@ def pooled(conv, m, x, w, b, relu, n_arg=True):
                          pool_relu=relu), 2, 1)
     check_y()
     check_arg()
-    plain = forward(conv, m, x, w, b)
+    plain = forward(covered(conv, x, w), m, x, w, b)
     want, want_arg = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
     pads = ((0, 0), (0, 0))
     run_op(MaxPool(tensor(plain), tensor(want), (2, 2), (2, 2), pads, want_arg))

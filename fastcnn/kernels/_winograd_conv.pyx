@@ -15,9 +15,10 @@ from libc.math cimport INFINITY
 from fastcnn.kernels._cpu cimport table
 from fastcnn.kernels._op cimport Op, Tensor, fc_run, fc_task, fc_tensor
 from fastcnn.kernels._winograd_tiles cimport (
-    Tiles, ceil_div, fc_block_transform, fc_tile_transform, fc_winograd_fetch, fc_winograd_product,
-    fc_winograd_target, fc_winograd_transforms, fetch_tiles, find_corners, kernels, new_pixel_offsets, next_place,
-    pixel_offsets, place_of, place_t, point_stride, spread_tiles, tiles_t, transform_tiles, transforms)
+    Tiles, ceil_div, fc_block_transform, fc_tile_transform, fc_winograd_fetch, fc_winograd_product, fc_winograd_range,
+    fc_winograd_target, fc_winograd_transforms, fetch_tiles, find_corners, find_ranges, first_place, kernels,
+    new_pixel_offsets, next_place, pixel_offsets, place_t, point_stride, spread_tiles, tiles_t, transform_tiles,
+    transforms)
 from fastcnn.kernels._winograd_weights cimport (
     WinogradWeights, fetch_weights, transform_weights, turning_floats, weights_t)
 from fastcnn.kernels._winograd_tiles import tiles_per_block
@@ -100,7 +101,7 @@ cdef void write_tiles(const conv_t *g, const fc_task *task, const portion_t *t, 
     cdef const tiles_t *s = &g.tiles
     cdef fc_block_transform transform = transforms(s.points).pool if g.pooled else transforms(s.points).output
     cdef Py_ssize_t i, row, col
-    cdef place_t place = place_of(s, t.first)
+    cdef place_t place = first_place(s, t.first, t.count)
     cdef fc_winograd_target to
     to.row, to.pixel, to.n, to.lo, to.hi, to.relu = g.y.row, g.y.c, n, g.lo, g.hi, g.relu
     to.bias, to.arg = NULL, NULL
@@ -113,7 +114,8 @@ cdef void write_tiles(const conv_t *g, const fc_task *task, const portion_t *t, 
         to.rows, to.cols = <int>min(g.edge, g.y.h - row), <int>min(g.edge, g.y.w - col)
         if g.arg != NULL:
             to.arg = g.arg + ((place.n * g.y.h + row) * g.y.w + col) * g.y.c + j
-        transform(p.m + i * table().vlen, p.m_group, p.m_point, &to)
+        to.down, to.across = place.down, place.across
+        transform(p.m + table().vlen * place.seat, p.m_group, p.m_point, &to)
         next_place(s, &place)
 
 
@@ -138,12 +140,14 @@ cdef void conv_portion(const conv_t *g, const fc_task *task, const portion_t *no
     cdef Py_ssize_t vlen = table().vlen, nr = table().nr, b, n
     cdef memory_t t = memory_of(g, task)
     cdef fc_winograd_fetch fetch[3]
+    cdef fc_winograd_range ranges[36]
     cdef fc_winograd_product p
     cdef const fc_winograd_transforms *f = transforms(g.tiles.points)
     cdef fc_tile_transform transform = f.gradient if g.adjoint else f.input
     p.v, p.v_group, p.v_point = t.v, now.count * vlen, point_stride(ceil_div(now.c, vlen) * now.count * vlen)
     p.m_group, p.m_point, p.u_point = now.count * vlen, point_stride(now.count * nr), g.weights.point
-    p.points, p.tiles, p.depth, p.accumulate, p.fetch = g.weights.points, now.count, now.c, now.c0 > 0, fetch
+    p.points, p.range, p.depth, p.accumulate, p.fetch = g.weights.points, ranges, now.c, now.c0 > 0, fetch
+    find_ranges(&g.tiles, now.first, now.count, ranges)
     transform_tiles(&g.tiles, task, transform, now.first, now.count, now.c0, now.c, t.v, p.v_group, p.v_point)
     find_corners(&g.tiles, task, &g.tiles.x, g.tiles.edge, next.first, next.count, next.c0, t.x_at)
     for b in range(begin, end):
@@ -213,10 +217,10 @@ cdef Py_ssize_t set_blocks(conv_t *g, Py_ssize_t images, bint by_blocks):
     g.slab = inner if packed else min(inner, <Py_ssize_t>SLAB)
     g.slabs = ceil_div(inner, g.slab) if inner else 1
     if packed:
-        g.block = tiles_per_block(g.weights.points, ceil_div(inner, vlen) * vlen + nr, BLOCK_BYTES)
+        g.block = tiles_per_block(g.weights.points, ceil_div(inner, vlen) * vlen + nr, BLOCK_BYTES, table().mr)
     else:
         g.block = tiles_per_block(g.weights.points, g.slab + min(g.weights.outputs, <Py_ssize_t>SHARE_CHANNELS),
-                                  UNPACKED_BLOCK_BYTES)
+                                  UNPACKED_BLOCK_BYTES, table().mr)
     g.units = g.shares = 0
     if not by_blocks:
         return images

@@ -11,8 +11,8 @@ import numpy as np
 from fastcnn.kernels._cpu cimport fc_kernels, table
 from fastcnn.kernels._op cimport Op, fc_run, fc_task
 from fastcnn.kernels._winograd_tiles cimport (
-    Tiles, ceil_div, fc_winograd_fetch, fc_winograd_product, fetch_tiles, find_corners, kernels, new_pixel_offsets,
-    pixel_offsets, point_stride, spread_tiles, tiles_t, transform_tiles, transforms)
+    Tiles, ceil_div, fc_winograd_fetch, fc_winograd_product, fc_winograd_range, fetch_tiles, find_corners, find_ranges,
+    kernels, new_pixel_offsets, pixel_offsets, point_stride, spread_tiles, tiles_t, transform_tiles, transforms)
 from fastcnn.kernels._winograd_weights cimport WinogradWeights, weights_t
 from fastcnn.kernels._winograd_tiles import tiles_per_block
 
@@ -85,7 +85,7 @@ cdef void add_bias_gradient(const grad_t *g, const slice_t *s, const fc_winograd
     cdef Py_ssize_t vlen = table().vlen, j = 0
     d += g.middle * p.m_point
     while j < s.j:
-        table().sum_rows(d, g.lines, p.tiles, min(vlen, s.j - j), accumulate, s.db + s.j0 + j)
+        table().sum_rows(d, g.lines, p.range[g.middle].count, min(vlen, s.j - j), accumulate, s.db + s.j0 + j)
         j += vlen
         d += p.m_group
 
@@ -128,11 +128,13 @@ cdef void add_tiles(const grad_t *g, const slice_t *s, const fc_task *task, rang
     cdef const fc_kernels *k = table()
     cdef memory_t t = memory_of(g, task)
     cdef fc_winograd_fetch fetch[2]
+    cdef fc_winograd_range ranges[36]
     cdef fc_winograd_product p
     cdef Py_ssize_t j = 0
     p.v, p.v_group, p.v_point = t.v, now.count * k.vlen, point_stride(ceil_div(s.c, k.vlen) * now.count * k.vlen)
     p.m, p.m_group, p.m_point = t.d, p.v_group, point_stride(ceil_div(s.j, k.vlen) * now.count * k.vlen)
-    p.u, p.u_point, p.points, p.tiles, p.depth = t.u, g.u_point, g.points, now.count, s.c
+    p.u, p.u_point, p.points, p.range, p.depth = t.u, g.u_point, g.points, ranges, s.c
+    find_ranges(&g.x, now.first, now.count, ranges)
     p.accumulate, p.fetch = accumulate, fetch
     transform_tiles(&g.x, task, transforms(g.points).input, now.first, now.count, s.c0, s.c, t.v, p.v_group, p.v_point)
     transform_tiles(&g.dy, task, transforms(g.points).gradient, now.first, now.count, s.j0, s.j, t.d, p.m_group,

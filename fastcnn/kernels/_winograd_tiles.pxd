@@ -8,11 +8,13 @@ cdef extern from "fc_kernels.h":
         const float *const *at
         const unsigned char *const *arg
         Py_ssize_t c
+        int down, across
 
     ctypedef struct fc_winograd_target:
         float *y
         Py_ssize_t row, pixel
         int rows, cols, n
+        int down, across
         const float *bias
         float lo, hi
         int relu
@@ -24,6 +26,7 @@ cdef extern from "fc_kernels.h":
         Py_ssize_t row, pixel
         float *const *at
         int above, beside, n
+        int down, across
 
     ctypedef void (*fc_tile_transform)(const fc_winograd_tile *t, float *v, Py_ssize_t group,
                                        Py_ssize_t point) noexcept nogil
@@ -47,6 +50,9 @@ cdef extern from "fc_kernels.h":
         const Py_ssize_t *offset
         Py_ssize_t offsets, skip, lines
 
+    ctypedef struct fc_winograd_range:
+        Py_ssize_t first, count
+
     ctypedef struct fc_winograd_product:
         const float *v
         Py_ssize_t v_group, v_point
@@ -54,7 +60,8 @@ cdef extern from "fc_kernels.h":
         Py_ssize_t u_point
         float *m
         Py_ssize_t m_group, m_point
-        Py_ssize_t points, tiles, depth
+        Py_ssize_t points, depth
+        const fc_winograd_range *range
         int vectors, accumulate
         const fc_winograd_fetch *fetch
         int fetches
@@ -92,6 +99,9 @@ cdef struct tiles_t:
     const unsigned char *arg  # (n, h, w, c) like x: the tap of each window that its gradient belongs to; or NULL
     Py_ssize_t m, size
     Py_ssize_t points         # of a transformed tile
+    int line                  # points of one of its lines
+    Py_ssize_t low, slim      # the row of tiles with fewer lines, and the column of tiles with shorter ones; or -1
+    int low_points, slim_points  # of such a column, and line
     Py_ssize_t reach          # the size of a tile that is an input of m x m outputs
     Py_ssize_t edge           # pixels of x from tile to tile
     Py_ssize_t rows, cols     # outputs per image
@@ -100,16 +110,23 @@ cdef struct tiles_t:
     const float *zeros        # a pixel outside the image
 
 
+# A tile of a block. Kinds are 2 * (it lacks lines of points) + (its lines lack points).
 cdef struct place_t:
     Py_ssize_t n, row, col    # image, and tile in it
+    int down, across          # lines of points, and points of a line
+    Py_ssize_t seat           # where the tile lies in its block,
+    Py_ssize_t next[4]        # and the next one of each kind
 
 
-cdef inline place_t place_of(const tiles_t *s, Py_ssize_t tile) noexcept nogil:
-    cdef place_t at
-    at.n = tile // (s.down * s.across)
-    at.row = tile // s.across % s.down
-    at.col = tile % s.across
-    return at
+cdef inline void take_seat(const tiles_t *s, place_t *at) noexcept nogil:
+    cdef int low = at.row == s.low, slim = at.col == s.slim
+    at.down, at.across = s.line, s.line
+    if low:
+        at.down = s.low_points
+    if slim:
+        at.across = s.slim_points
+    at.seat = at.next[2 * low + slim]
+    at.next[2 * low + slim] += 1
 
 
 cdef inline void next_place(const tiles_t *s, place_t *at) noexcept nogil:
@@ -120,6 +137,7 @@ cdef inline void next_place(const tiles_t *s, place_t *at) noexcept nogil:
         if at.row == s.down:
             at.row = 0
             at.n += 1
+    take_seat(s, at)
 
 
 cdef class Tiles:
@@ -128,6 +146,8 @@ cdef class Tiles:
     cdef object keep
 
 
+cdef place_t first_place(const tiles_t *s, Py_ssize_t first, Py_ssize_t count) noexcept nogil
+cdef void find_ranges(const tiles_t *s, Py_ssize_t first, Py_ssize_t count, fc_winograd_range *ranges) noexcept nogil
 cdef void transform_tiles(const tiles_t *s, const fc_task *task, fc_tile_transform transform, Py_ssize_t first,
                           Py_ssize_t count, Py_ssize_t c0, Py_ssize_t c, float *v, Py_ssize_t group,
                           Py_ssize_t point) noexcept nogil

@@ -15,16 +15,26 @@ from fastcnn.kernels._op cimport fc_image
 MIN_TILES, MAX_TILES = 28, 112
 
 
-def tiles_per_block(points, channels, memory):
-    """How many tiles of so many transformed channels fit `memory` bytes, in whole tiles of the products."""
-    mr = table().mr
-    tiles = min(MAX_TILES, memory // (4 * points * max(1, channels))) // mr * mr
-    return max(tiles, -(-MIN_TILES // mr) * mr)
+def tiles_per_block(points, channels, memory, unit=1):
+    """How many tiles of so many transformed channels fit `memory` bytes, in whole units."""
+    tiles = min(MAX_TILES, memory // (4 * points * max(1, channels))) // unit * unit
+    return max(tiles, -(-MIN_TILES // unit) * unit)
+
+
+def line_of(m, whole):
+    """Points of a line of a transformed tile of m x m outputs."""
+    return 3 if whole else m + 2
 
 
 def points_of(m, whole):
     """Of a transformed tile of m x m outputs."""
-    return 9 if whole else (m + 2) ** 2
+    return line_of(m, whole) ** 2
+
+
+def points_along(length, m):
+    """Of all tiles along a line of outputs; with m = 4, the last one has no more than it needs."""
+    tiles = -(-length // m)
+    return 2 * tiles + (length if m == 4 else m * tiles)
 
 
 cdef class Tiles:
@@ -35,6 +45,10 @@ cdef class Tiles:
     arg : uint8 (n, h, w, c) or None. With it x is the gradient after a max-pooling over 2 x 2 windows side by side, and
     arg holds the taps of the maxima: tiles of `size` = m are those of the gradient before it.
     whole : images are of 2 x 2 pixels, and a tile is one of them; the zeros around it are not read.
+
+    At the edge of the map tiles of 4 may be narrow: they have fewer points. In a block, tiles are ordered so that those
+    that have a point are neighbours: first tiles with fewer points in a line, then whole ones, then those with fewer
+    lines, last those with both.
     """
 
     def __init__(self, Tensor x, grid, Py_ssize_t m, Py_ssize_t size, origin=(0, 0), arg=None,
@@ -45,7 +59,7 @@ cdef class Tiles:
         if whole and (m, size, grid, origin) != (2, 2, (2, 2), (0, 0)):
             raise ValueError(f"Winograd: whole maps are of 2 x 2 pixels, got tiles of {size} x {size} for {grid}")
         s.x, s.m, s.size, s.edge = x.c, m, size, m
-        s.points, s.reach = points_of(m, whole), m if whole else m + 2
+        s.points, s.line, s.reach = points_of(m, whole), line_of(m, whole), m if whole else m + 2
         if arg is not None:
             if size != m or arg.dtype != np.uint8 or arg.size != x.images * x.c.h * x.c.w * x.c.c \
                     or not arg.flags.c_contiguous:
@@ -55,9 +69,51 @@ cdef class Tiles:
         s.rows, s.cols = grid
         s.top, s.left = origin
         s.down, s.across = ceil_div(s.rows, m), ceil_div(s.cols, m)
+        s.low_points, s.slim_points = s.line, s.line
+        if m == 4:
+            s.low_points, s.slim_points = <int>(s.rows - 4 * s.down + 6), <int>(s.cols - 4 * s.across + 6)
+        s.low = s.down - 1 if s.low_points < s.line else -1
+        s.slim = s.across - 1 if s.slim_points < s.line else -1
         zeros = np.zeros(s.x.c + 1, np.float32)
         s.zeros = <const float *><Py_ssize_t>zeros.ctypes.data
         self.images, self.keep = x.images, (x, arg, zeros)
+
+
+cdef void find_seats(const tiles_t *s, Py_ssize_t first, Py_ssize_t count, Py_ssize_t *seats) noexcept nogil:
+    """Where the tiles of each kind begin in the block of tiles [first, first + count)."""
+    cdef Py_ssize_t tile, kinds[4]
+    memset(kinds, 0, sizeof(kinds))
+    if s.low >= 0 or s.slim >= 0:
+        for tile in range(first, first + count):
+            kinds[2 * (tile // s.across % s.down == s.low) + (tile % s.across == s.slim)] += 1
+    seats[1], seats[0] = 0, kinds[1]
+    seats[2] = seats[0] + kinds[0]
+    seats[3] = seats[2] + kinds[2]
+
+
+cdef void find_ranges(const tiles_t *s, Py_ssize_t first, Py_ssize_t count, fc_winograd_range *ranges) noexcept nogil:
+    """The tiles of a block that have each point."""
+    cdef Py_ssize_t seats[4], i, j, last
+    find_seats(s, first, count, seats)
+    for i in range(s.line):
+        for j in range(s.line):
+            last = count
+            if i >= s.low_points:
+                last = seats[2]
+            elif j >= s.slim_points:
+                last = seats[3]
+            ranges.first = seats[0] if j >= s.slim_points else 0
+            ranges.count = last - ranges.first
+            ranges += 1
+
+
+cdef place_t first_place(const tiles_t *s, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+    """The place of the first of a block of tiles."""
+    cdef place_t at
+    at.n, at.row, at.col = first // (s.down * s.across), first // s.across % s.down, first % s.across
+    find_seats(s, first, count, at.next)
+    take_seat(s, &at)
+    return at
 
 
 cdef void find_pixels(const tiles_t *s, const fc_tensor *t, float *image, Py_ssize_t row, Py_ssize_t col,
@@ -101,7 +157,7 @@ cdef void transform_tiles(const tiles_t *s, const fc_task *task, fc_tile_transfo
     cdef float *pixels[36]
     cdef const unsigned char *taps[4]
     cdef fc_winograd_tile t
-    cdef place_t place = place_of(s, first)
+    cdef place_t place = first_place(s, first, count)
     cdef Py_ssize_t i, row, col
     cdef float *image
     t.row, t.pixel, t.c = s.x.row, s.x.c, c
@@ -109,14 +165,14 @@ cdef void transform_tiles(const tiles_t *s, const fc_task *task, fc_tile_transfo
         image = fc_image(&s.x, task, place.n) + c0
         row, col = place.row * s.edge - s.top, place.col * s.edge - s.left
         t.x, t.at, t.arg = image + row * s.x.row + col * s.x.c, NULL, NULL
+        t.down, t.across = place.down, place.across
         if s.arg != NULL:
             find_windows(s, image, s.arg + place.n * s.x.h * s.x.w * s.x.c + c0, row, col, pixels, taps)
             t.at, t.arg = <const float **>pixels, taps
-        elif row < 0 or col < 0 or row + s.size > s.x.h or col + s.size > s.x.w:
+        elif t.down < s.line or t.across < s.line or row < 0 or col < 0 or row + s.size > s.x.h or col + s.size > s.x.w:
             find_pixels(s, &s.x, image, row, col, <float *>s.zeros, pixels)
             t.at = <const float **>pixels
-        transform(&t, v, group, point)
-        v += table().vlen
+        transform(&t, v + table().vlen * place.seat, group, point)
         next_place(s, &place)
 
 
@@ -136,7 +192,7 @@ cdef void spread_tiles(const tiles_t *s, const fc_task *task, Py_ssize_t first, 
     first tile of an image. Pixels of no tile become zeros; what lies outside of the image is written to `nowhere`."""
     cdef const fc_tensor *dx = &s.x
     cdef float *pixels[36]
-    cdef place_t place = place_of(s, first)
+    cdef place_t place = first_place(s, first, count)
     cdef Py_ssize_t i, row, col
     cdef fc_winograd_patch t
     cdef float *image
@@ -145,13 +201,14 @@ cdef void spread_tiles(const tiles_t *s, const fc_task *task, Py_ssize_t first, 
         image = fc_image(dx, task, place.n) + c0
         row, col = place.row * s.m - s.top, place.col * s.m - s.left
         t.x, t.at, t.above, t.beside = image + row * dx.row + col * dx.c, NULL, place.row > 0, place.col > 0
-        if row < 0 or col < 0 or row + s.size > dx.h or col + s.size > dx.w:
+        t.down, t.across = place.down, place.across
+        if t.down < s.line or t.across < s.line or row < 0 or col < 0 or row + s.size > dx.h or col + s.size > dx.w:
             find_pixels(s, dx, image, row, col, nowhere, pixels)
             t.at = pixels
         if not (t.above or t.beside):
-            clear_pixels(dx, image, s.down * s.m + 2 - s.top, s.across * s.m + 2 - s.left, c)
-        transforms(s.points).spread(v, group, point, &t)
-        v += table().vlen
+            clear_pixels(dx, image, (s.down - 1) * s.m + s.low_points - s.top,
+                         (s.across - 1) * s.m + s.slim_points - s.left, c)
+        transforms(s.points).spread(v + table().vlen * place.seat, group, point, &t)
         next_place(s, &place)
 
 
@@ -160,7 +217,7 @@ cdef void spread_tiles(const tiles_t *s, const fc_task *task, Py_ssize_t first, 
 cdef void find_corners(const tiles_t *s, const fc_task *task, const fc_tensor *t, Py_ssize_t edge, Py_ssize_t first,
                        Py_ssize_t count, Py_ssize_t c0, float **at) noexcept nogil:
     """Where the edge x edge pixels of each tile begin in a tensor that is cut like the outputs, from channel c0 on."""
-    cdef place_t place = place_of(s, first)
+    cdef place_t place = first_place(s, first, count)
     cdef Py_ssize_t i
     for i in range(count):
         at[i] = fc_image(t, task, place.n) + place.row * edge * t.row + place.col * edge * t.c + c0

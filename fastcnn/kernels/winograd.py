@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastcnn.geometry import Conv
 from fastcnn.kernels._winograd_conv import WinogradAdjoint, WinogradConv
 from fastcnn.kernels._winograd_grad import WinogradGradients, gradient_slices
-from fastcnn.kernels._winograd_tiles import Tiles, points_of
+from fastcnn.kernels._winograd_tiles import Tiles, points_along, points_of
 from fastcnn.kernels._winograd_weights import WinogradWeights
 
 # Larger transformed weights are not stored but made where they are used: reading them would take longer.
@@ -21,6 +21,17 @@ def is_whole(conv: Conv, m: int) -> bool:
 def points(conv: Conv, m: int) -> int:
     """Multiplications of a tile, for each pair of channels."""
     return points_of(m, is_whole(conv, m))
+
+
+def cut_points(m: int, grid: tuple[int, int]) -> int:
+    """Of all tiles of m x m that `grid` = (rows, cols) outputs are cut into."""
+    rows, cols = grid
+    return points_along(rows, m) * points_along(cols, m)
+
+
+def map_points(conv: Conv, m: int, grid: tuple[int, int]) -> int:
+    """Of all tiles of a map."""
+    return points(conv, m) if is_whole(conv, m) else cut_points(m, grid)
 
 
 def transformed_bytes(conv: Conv, m: int) -> int:

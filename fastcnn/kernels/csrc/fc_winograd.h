@@ -10,7 +10,10 @@
  *
  * with `point` floats from p to p + 1 and `group` floats from group to group; transformed weights as
  * u[block of NR output channels][p][input channel][NR]. Lanes beyond the last channel are zeros. `point` is no
- * multiple of 4 KB, or the stores of a transform would evict each other. */
+ * multiple of 4 KB, or the stores of a transform would evict each other.
+ *
+ * A *narrow* tile of F(4 x 4), at the edge of a map, has but e < 4 rows or columns of outputs. It needs the first e + 2
+ * points of each line only, and only those are read and written: `down` lines of `across` points. */
 #ifndef FC_WINOGRAD_H
 #define FC_WINOGRAD_H
 
@@ -18,14 +21,16 @@
 #include <stdint.h>
 
 /* An s x s tile of pixels of c channels; pixel (i, j) is at x + i*row + j*pixel or, if `at` is given, at at[i*s + j],
- * which lets pixels outside the image be zeros that lie elsewhere. With `arg`, of a gradient's tile alone, there was a
- * max-pooling over 2 x 2 windows: at[k] is the gradient of window k of s/2 x s/2, which belongs to tap arg[k]. */
+ * which lets pixels outside the image be zeros that lie elsewhere; narrow tiles have it. With `arg`, of a gradient's
+ * tile alone, there was a max-pooling over 2 x 2 windows: at[k] is the gradient of window k of s/2 x s/2, which belongs
+ * to tap arg[k]. */
 typedef struct fc_winograd_tile {
     const float *x;
     ptrdiff_t row, pixel;
     const float *const *at;
     const uint8_t *const *arg;
     ptrdiff_t c;
+    int down, across;
 } fc_winograd_tile;
 
 /* Where the outputs of a tile go: those of its first rows x cols pixels that exist (of the pooled pixels, for `pool`),
@@ -34,6 +39,7 @@ typedef struct fc_winograd_target {
     float *y;
     ptrdiff_t row, pixel;
     int rows, cols, n;
+    int down, across;
     const float *bias; /* [n] or NULL */
     float lo, hi;
     int relu;          /* pool: clamp at 0 and close what did not pass, as in fc_pool */
@@ -43,12 +49,13 @@ typedef struct fc_winograd_target {
 
 /* An a x a tile of an input gradient, n <= NR channels; its pixels are found as those of an fc_winograd_tile. Tiles
  * overlap by two rows and columns and come row by row: the first two rows are added to what a tile `above` has written,
- * the first two columns to what one `beside` has. */
+ * the first two columns to what one `beside` has. Narrow tiles are of down x across pixels. */
 typedef struct fc_winograd_patch {
     float *x;
     ptrdiff_t row, pixel;
     float *const *at;
     int above, beside, n;
+    int down, across;
 } fc_winograd_patch;
 
 /* All channels of a tile to points, and points to a block of a tile's channels. */
@@ -81,6 +88,11 @@ typedef struct fc_winograd_fetch {
 
 #define FC_WINOGRAD_FETCHES 3
 
+/* The tiles of a block that have a point. */
+typedef struct fc_winograd_range {
+    ptrdiff_t first, count;
+} fc_winograd_range;
+
 /* The products of one block of output channels, `vectors` of VLEN, for all points. */
 typedef struct fc_winograd_product {
     const float *v;
@@ -89,7 +101,8 @@ typedef struct fc_winograd_product {
     ptrdiff_t u_point;
     float *m;
     ptrdiff_t m_group, m_point;
-    ptrdiff_t points, tiles, depth;
+    ptrdiff_t points, depth;
+    const fc_winograd_range *range; /* [points] */
     int vectors;
     int accumulate; /* add to the result instead of overwriting it */
     const fc_winograd_fetch *fetch; /* [fetches] */

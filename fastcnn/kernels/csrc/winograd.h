@@ -14,6 +14,29 @@
 #include "vec.h"
 #include "fc_winograd.h"
 
+/* ---- narrow tiles
+ *
+ * Nobody asks for outputs i >= e, so it does not matter what only they read, d[e + 2] and later: it is chosen such that
+ * all but the first e + 2 rows of B' d are zeros, whose products need not be computed. No matrix changes. Infinity, the
+ * last point, alone reads d[5]; row -2 is zero for d[4] = d[2] + (d[3] - d[1]) / 2, row 1/2 as well if d[3] = d[1]. */
+
+/* Whether a line of so many points, at least three, has point i. */
+#define HAS(i, points) ((i) < 3 || (i) < (points))
+
+/* The d that follow from the first `points`; d[5] is read for no point that there is. */
+INLINE void extend_line(vf *d, int points)
+{
+    if (points == 3) d[3] = d[1], d[4] = d[2];
+    if (points == 4) d[4] = d[2] + 0.5f * (d[3] - d[1]);
+}
+
+/* The adjoint: the gradients of such d belong to those that they follow from. */
+INLINE void fold_line(vf *d, ptrdiff_t step, int points)
+{
+    if (points == 3) d[step] += d[3 * step], d[2 * step] += d[4 * step];
+    if (points == 4) d[step] -= 0.5f * d[4 * step], d[2 * step] += d[4 * step], d[3 * step] += 0.5f * d[4 * step];
+}
+
 /* ---- the transforms of one line, of six points for m = 4; half 0 is the first three of them */
 
 /* B': six inputs to three points. */
@@ -214,36 +237,44 @@ INLINE void load_column(const fc_winograd_tile *t, const float *x, const line_st
 
 /* Rows 3*half to 3*half + 2 of the points, so that 18 sums fit the registers; the tile is read twice. */
 INLINE void input_half(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, ptrdiff_t point, const int found,
-                       const int half)
+                       int down, int across, const int half)
 {
     const line_steps rows = steps_of(t->row), points = steps_of(point);
     vf r[3][6];
     const float *x = t->x;
     UNROLL for (int j = 0; j < 6; j++) {
-        vf d[6], w[3];
+        vf d[6], w[3] = {splat(0), splat(0), splat(0)};
         KEEP_POINTER(x);
-        load_column(t, x, rows, c, n, j, 6, found, d);
-        input_half_line(d, w, half);
+        if (HAS(j, across)) {
+            load_column(t, x, rows, c, n, j, 6, found, d);
+            extend_line(d, down);
+            input_half_line(d, w, half);
+        }
         UNROLL for (int i = 0; i < 3; i++) r[i][j] = w[i];
         x += t->pixel;
     }
     v += 18 * half * point;
     UNROLL for (int i = 0; i < 3; i++) {
         vf w[6];
+        if (!HAS(3 * half + i, down)) break;
         KEEP_POINTER(v);
+        extend_line(r[i], across);
         input_line4(r[i], w);
-        UNROLL for (int j = 0; j < 6; j++) store(ALONG(v, points, j), w[j]);
+        UNROLL for (int j = 0; j < 6; j++)
+            if (HAS(j, across)) store(ALONG(v, points, j), w[j]);
         v += 6 * point;
     }
 }
 
-INLINE void input_vector4(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, ptrdiff_t point, const int found)
+INLINE void input_vector4(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, ptrdiff_t point, const int found,
+                          int down, int across)
 {
-    input_half(t, c, n, v, point, found, 0);
-    input_half(t, c, n, v, point, found, 1);
+    input_half(t, c, n, v, point, found, down, across, 0);
+    input_half(t, c, n, v, point, found, down, across, 1);
 }
 
-/* s x s pixels to a x a points in one go: columns, then rows, each by `line`. */
+/* s x s pixels to a x a points in one go: columns, then rows, each by `line`. To ask whether a tile is narrow costs more
+ * than stores of points that nobody reads save, but where pixels are anywhere. */
 #define DEFINE_SPREAD(name, s, a, line)                                                                \
     INLINE void name(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, ptrdiff_t point,         \
                      const int found)                                                                  \
@@ -260,10 +291,14 @@ INLINE void input_vector4(const fc_winograd_tile *t, ptrdiff_t c, int n, float *
             x += t->pixel;                                                                             \
         }                                                                                              \
         UNROLL for (int i = 0; i < a; i++) {                                                           \
+            const int down = a == 6 && found == ANYWHERE ? t->down : a;                                \
+            const int across = a == 6 && found == ANYWHERE ? t->across : a;                            \
             vf w[a];                                                                                   \
+            if (!HAS(i, down)) break;                                                                  \
             KEEP_POINTER(v);                                                                           \
             line(r[i], w);                                                                             \
-            UNROLL for (int j = 0; j < a; j++) store(ALONG(v, points, j), w[j]);                       \
+            UNROLL for (int j = 0; j < a; j++)                                                         \
+                if (HAS(j, across)) store(ALONG(v, points, j), w[j]);                                  \
             v += a * point;                                                                            \
         }                                                                                              \
     }
@@ -289,35 +324,54 @@ DEFINE_SPREAD(gradient_vector_whole, 2, 3, gradient_line_whole)
         else if (tile.at) name##_tile(&tile, v, group, point, ANYWHERE);                               \
         else name##_tile(&tile, v, group, point, INSIDE);                                              \
     }
-DEFINE_TILE_TRANSFORM(winograd_input4, input_vector4, 0)
 DEFINE_TILE_TRANSFORM(winograd_input2, input_vector2, 0)
 DEFINE_TILE_TRANSFORM(winograd_gradient4, gradient_vector4, 1)
 DEFINE_TILE_TRANSFORM(winograd_gradient2, gradient_vector2, 1)
 DEFINE_TILE_TRANSFORM(winograd_input_whole, input_vector_whole, 0)
 DEFINE_TILE_TRANSFORM(winograd_gradient_whole, gradient_vector_whole, 1)
 
+INLINE void input_tile4(const fc_winograd_tile *t, float *v, ptrdiff_t group, ptrdiff_t point, const int found,
+                        int down, int across)
+{
+    ptrdiff_t c = 0;
+    for (; c + VLEN <= t->c; c += VLEN, v += group) input_vector4(t, c, VLEN, v, point, found, down, across);
+    if (c < t->c) input_vector4(t, c, (int)(t->c - c), v, point, found, down, across);
+}
+
+static void winograd_input4(const fc_winograd_tile *t, float *v, ptrdiff_t group, ptrdiff_t point)
+{
+    const fc_winograd_tile tile = *t;
+    if (tile.down < 6 || tile.across < 6) input_tile4(&tile, v, group, point, ANYWHERE, tile.down, tile.across);
+    else if (tile.at) input_tile4(&tile, v, group, point, ANYWHERE, 6, 6);
+    else input_tile4(&tile, v, group, point, INSIDE, 6, 6);
+}
+
 /* ---- points to tiles */
 
-/* One row of m x m outputs from the columns' sums r[m][a]; before bias and clamp. */
+/* One row of m x m outputs from the columns' sums r[m][a]; before bias and clamp. Points that are missing are zeros. */
 #define DEFINE_OUTPUT(name, m, a)                                                                      \
-    INLINE void output_columns##name(const float *v, ptrdiff_t point, vf (*r)[a])                      \
+    INLINE void output_columns##name(const float *v, ptrdiff_t point, int down, int across, vf (*r)[a])\
     {                                                                                                  \
         const line_steps lines = steps_of(a * point);                                                  \
         UNROLL for (int j = 0; j < a; j++) {                                                           \
             vf d[a], w[m];                                                                             \
             KEEP_POINTER(v);                                                                           \
-            UNROLL for (int i = 0; i < a; i++) d[i] = load(ALONG(v, lines, i));                        \
-            output_line##name(d, w);                                                                   \
+            UNROLL for (int i = 0; i < m; i++) w[i] = splat(0);                                        \
+            if (HAS(j, across)) {                                                                      \
+                UNROLL for (int i = 0; i < a; i++)                                                     \
+                    d[i] = HAS(i, down) ? load(ALONG(v, lines, i)) : splat(0);                         \
+                output_line##name(d, w);                                                               \
+            }                                                                                          \
             UNROLL for (int i = 0; i < m; i++) r[i][j] = w[i];                                         \
             v += point;                                                                                \
         }                                                                                              \
     }                                                                                                  \
     INLINE void output_vector##name(const float *v, ptrdiff_t point, const fc_winograd_target *t,      \
-                                 ptrdiff_t c, int n, vf bias)                                          \
+                                 ptrdiff_t c, int n, vf bias, int down, int across)                    \
     {                                                                                                  \
         const vf lo = splat(t->lo), hi = splat(t->hi);                                                 \
         vf r[m][a];                                                                                    \
-        output_columns##name(v, point, r);                                                             \
+        output_columns##name(v, point, down, across, r);                                               \
         float *y = t->y + c;                                                                           \
         UNROLL for (int i = 0; i < m; i++) {                                                           \
             vf w[m];                                                                                   \
@@ -332,10 +386,10 @@ DEFINE_TILE_TRANSFORM(winograd_gradient_whole, gradient_vector_whole, 1)
         }                                                                                              \
     }                                                                                                  \
     INLINE void pool_vector##name(const float *v, ptrdiff_t point, const fc_winograd_target *t,        \
-                               ptrdiff_t c, int n, vf bias)                                            \
+                               ptrdiff_t c, int n, vf bias, int down, int across)                      \
     {                                                                                                  \
         vf r[m][a];                                                                                    \
-        output_columns##name(v, point, r);                                                             \
+        output_columns##name(v, point, down, across, r);                                               \
         UNROLL for (int i = 0; i < m / 2; i++) {                                                       \
             vf top[m], bottom[m];                                                                      \
             if (i >= t->rows) break;                                                                   \
@@ -365,23 +419,29 @@ DEFINE_OUTPUT(2, 2, 4)
 DEFINE_OUTPUT(_whole, 2, 3)
 
 /* All channels of a block. */
-#define DEFINE_BLOCK_TRANSFORM(name, vector)                                                           \
-    static void name(const float *v, ptrdiff_t group, ptrdiff_t point, const fc_winograd_target *t)    \
+#define DEFINE_BLOCK_TRANSFORM(name, vector, a)                                                        \
+    INLINE void name##_tile(const float *v, ptrdiff_t group, ptrdiff_t point,                          \
+                            const fc_winograd_target *t, int down, int across)                         \
     {                                                                                                  \
         ptrdiff_t c = 0;                                                                               \
         for (; c + VLEN <= t->n; c += VLEN, v += group)                                                \
-            vector(v, point, t, c, VLEN, t->bias ? load(t->bias + c) : splat(0));                      \
+            vector(v, point, t, c, VLEN, t->bias ? load(t->bias + c) : splat(0), down, across);        \
         if (c < t->n) {                                                                                \
             const int n = (int)(t->n - c);                                                             \
-            vector(v, point, t, c, n, t->bias ? load_part(t->bias + c, n) : splat(0));                 \
+            vector(v, point, t, c, n, t->bias ? load_part(t->bias + c, n) : splat(0), down, across);   \
         }                                                                                              \
+    }                                                                                                  \
+    static void name(const float *v, ptrdiff_t group, ptrdiff_t point, const fc_winograd_target *t)    \
+    {                                                                                                  \
+        if (a == 6 && (t->down < a || t->across < a)) name##_tile(v, group, point, t, t->down, t->across);\
+        else name##_tile(v, group, point, t, a, a);                                                    \
     }
-DEFINE_BLOCK_TRANSFORM(winograd_output4, output_vector4)
-DEFINE_BLOCK_TRANSFORM(winograd_output2, output_vector2)
-DEFINE_BLOCK_TRANSFORM(winograd_pool4, pool_vector4)
-DEFINE_BLOCK_TRANSFORM(winograd_pool2, pool_vector2)
-DEFINE_BLOCK_TRANSFORM(winograd_output_whole, output_vector_whole)
-DEFINE_BLOCK_TRANSFORM(winograd_pool_whole, pool_vector_whole)
+DEFINE_BLOCK_TRANSFORM(winograd_output4, output_vector4, 6)
+DEFINE_BLOCK_TRANSFORM(winograd_output2, output_vector2, 4)
+DEFINE_BLOCK_TRANSFORM(winograd_pool4, pool_vector4, 6)
+DEFINE_BLOCK_TRANSFORM(winograd_pool2, pool_vector2, 4)
+DEFINE_BLOCK_TRANSFORM(winograd_output_whole, output_vector_whole, 3)
+DEFINE_BLOCK_TRANSFORM(winograd_pool_whole, pool_vector_whole, 3)
 
 /* ---- points of an input gradient to tiles, which overlap by two rows and columns */
 
@@ -403,7 +463,7 @@ INLINE void add_row(const fc_winograd_patch *t, float *x, const line_steps pixel
     }
 }
 
-#define DEFINE_SPREADING(m, a)                                                                         \
+#define DEFINE_SPREADING(name, m, a)                                                                   \
     INLINE void spread_vector##m(const float *v, ptrdiff_t point, const fc_winograd_patch *t,          \
                                  const patch_masks *masks, ptrdiff_t c, int n, const int found)        \
     {                                                                                                  \
@@ -442,14 +502,50 @@ INLINE void add_row(const fc_winograd_patch *t, float *x, const line_steps pixel
             spread_vector##m(v, point, t, &masks, c, VLEN, found);                                     \
         if (c < t->n) spread_vector##m(v, point, t, &masks, c, (int)(t->n - c), found);                \
     }                                                                                                  \
-    static void winograd_spread##m(const float *v, ptrdiff_t group, ptrdiff_t point,                   \
-                                   const fc_winograd_patch *t)                                         \
+    static void name(const float *v, ptrdiff_t group, ptrdiff_t point, const fc_winograd_patch *t)     \
     {                                                                                                  \
         if (t->at) spread_tile##m(v, group, point, t, ANYWHERE);                                       \
         else spread_tile##m(v, group, point, t, INSIDE);                                               \
     }
-DEFINE_SPREADING(4, 6)
-DEFINE_SPREADING(2, 4)
+DEFINE_SPREADING(winograd_spread2, 2, 4)
+DEFINE_SPREADING(whole_spread4, 4, 6)
+
+/* A narrow tile is spread as a whole one: its points with zeros for those that it lacks, */
+static void widen_points(const float *v, ptrdiff_t point, int down, int across, vf *patch)
+{
+    UNROLL for (int i = 0; i < 6; i++)
+        UNROLL for (int j = 0; j < 6; j++)
+            patch[6 * i + j] = HAS(i, down) && HAS(j, across) ? load(v + (6 * i + j) * point) : splat(0);
+}
+
+/* and the pixels of this patch, n channels of them from c on, where they belong. */
+static void narrow_pixels(vf *patch, const fc_winograd_patch *t, ptrdiff_t c, int n)
+{
+    for (int j = 0; j < 6; j++) fold_line(patch + j, 6, t->down);
+    for (int i = 0; i < t->down; i++) {
+        fold_line(patch + 6 * i, 1, t->across);
+        for (int j = 0; j < t->across; j++) {
+            float *to = t->at[6 * i + j] + c;
+            const int adds = (i < 2 && t->above) || (j < 2 && t->beside);
+            pool_store(to, adds ? patch[6 * i + j] + pool_load(to, n) : patch[6 * i + j], n);
+        }
+    }
+}
+
+static void winograd_spread4(const float *v, ptrdiff_t group, ptrdiff_t point, const fc_winograd_patch *t)
+{
+    if (t->down == 6 && t->across == 6) {
+        whole_spread4(v, group, point, t);
+        return;
+    }
+    vf points[36], patch[36];
+    const fc_winograd_patch tile = {(float *)patch, 6 * VLEN, VLEN, NULL, 0, 0, VLEN, 6, 6};
+    for (ptrdiff_t c = 0; c < t->n; c += VLEN, v += group) {
+        widen_points(v, point, t->down, t->across, points);
+        whole_spread4((const float *)points, 0, VLEN, &tile);
+        narrow_pixels(patch, t, c, c + VLEN <= t->n ? VLEN : (int)(t->n - c));
+    }
+}
 
 /* ---- weights */
 

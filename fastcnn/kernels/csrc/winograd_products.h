@@ -90,13 +90,17 @@ static void multiply_rows(const fc_winograd_product *g, const float *v, const fl
 
 static void winograd_multiply(const fc_winograd_product *g)
 {
-    const ptrdiff_t blocks = (g->tiles + MR - 1) / MR, steps = g->points * blocks * (g->depth / VLEN);
     fetch_place places[FC_WINOGRAD_FETCHES] = {{0}};
+    ptrdiff_t steps = 0;
+    for (ptrdiff_t p = 0; p < g->points; p++) steps += (g->range[p].count + MR - 1) / MR;
+    steps *= g->depth / VLEN;
     for (ptrdiff_t p = 0; p < g->points; p++) {
-        const float *v = g->v + p * g->v_point, *u = g->u + p * g->u_point;
-        float *out = g->m + p * g->m_point;
-        for (ptrdiff_t b = 0, first = 0, last; b < blocks; b++, first = last) {
-            last = g->tiles * (b + 1) / blocks;
+        const ptrdiff_t begin = g->range[p].first * VLEN;
+        const float *v = g->v + p * g->v_point + begin, *u = g->u + p * g->u_point;
+        float *out = g->m + p * g->m_point + begin;
+        const int tiles = (int)g->range[p].count, blocks = (tiles + MR - 1) / MR;
+        for (int b = 0, first = 0, last; b < blocks; b++, first = last) {
+            last = tiles * (b + 1) / blocks;
             multiply_rows(g, v + first * VLEN, u, out + first * VLEN, b + 1 < blocks ? v + last * VLEN : v + g->v_point,
                           u + g->u_point + (b & 1) * (g->depth / 2 * NR), places, steps, last - first);
         }
@@ -106,12 +110,13 @@ static void winograd_multiply(const fc_winograd_product *g)
 /* Rows of an outer product's tile: they divide VLEN. */
 #define OUTER_ROWS (VLEN == 16 ? 8 : 4)
 
-INLINE void outer_product(const fc_winograd_product *g, const float *v, const float *m, float *u, const int nv)
+INLINE void outer_product(const fc_winograd_product *g, const float *v, const float *m, ptrdiff_t tiles, float *u,
+                          const int nv)
 {
     vf acc[OUTER_ROWS][NR / VLEN];
     UNROLL for (int i = 0; i < OUTER_ROWS; i++)
         UNROLL for (int j = 0; j < nv; j++) acc[i][j] = splat(0);
-    for (const float *end = v + g->tiles * VLEN; v < end; v += VLEN, m += VLEN) {
+    for (const float *end = v + tiles * VLEN; v < end; v += VLEN, m += VLEN) {
         vf w[NR / VLEN];
         UNROLL for (int j = 0; j < nv; j++) w[j] = load(m + j * g->m_group);
         UNROLL for (int i = 0; i < OUTER_ROWS; i++) add_products(acc[i], v + i, w, nv, i);
@@ -130,14 +135,15 @@ static void winograd_outer(const fc_winograd_product *g)
     const ptrdiff_t blocks = (g->depth + OUTER_ROWS - 1) / OUTER_ROWS;
     fetch_place places[FC_WINOGRAD_FETCHES] = {{0}};
     for (ptrdiff_t p = 0; p < g->points; p++) {
-        const float *m = g->m + p * g->m_point;
+        const ptrdiff_t first = g->range[p].first * VLEN, tiles = g->range[p].count;
+        const float *m = g->m + p * g->m_point + first;
         float *u = g->u + p * g->u_point;
         for (ptrdiff_t b = 0; b < blocks; b++, u += OUTER_ROWS * NR) {
             fetch_lines(g, places, g->points * blocks);
             const ptrdiff_t i = b * OUTER_ROWS;
-            const float *v = g->v + p * g->v_point + i / VLEN * g->v_group + i % VLEN;
-            if (g->vectors == 1) outer_product(g, v, m, u, 1);
-            else outer_product(g, v, m, u, 2);
+            const float *v = g->v + p * g->v_point + first + i / VLEN * g->v_group + i % VLEN;
+            if (g->vectors == 1) outer_product(g, v, m, tiles, u, 1);
+            else outer_product(g, v, m, tiles, u, 2);
         }
     }
 }
