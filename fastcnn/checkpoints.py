@@ -233,12 +233,13 @@ def describe_training(model: Model) -> Config | None:
     """
     if model.optimizer is None or model._compiled is None:
         return None
-    loss, chosen, loss_weights, recompute = model._compiled
+    chosen = model._compiled
     try:
         return {
-            "optimizer": serialize(model.optimizer), "loss": map_leaves(_describe_loss, loss),
-            "metrics": map_leaves(_describe_metric, _without_functions(chosen, model.name)),
-            "loss_weights": map_leaves(float, loss_weights), "recompute": recompute,
+            "optimizer": serialize(model.optimizer), "loss": map_leaves(_describe_loss, chosen.loss),
+            "metrics": map_leaves(_describe_metric, _without_functions(chosen.metrics, model.name)),
+            "weighted_metrics": map_leaves(_describe_metric, _without_functions(chosen.weighted_metrics, model.name)),
+            "loss_weights": map_leaves(float, chosen.loss_weights), "recompute": chosen.recompute,
             "iterations": int(model.optimizer.iterations),
             "dropout": [int(word) for word in model._dropout_counter],
         }
@@ -290,10 +291,11 @@ def _restore_training(model: Model, training: Config, arrays: Arrays, custom_obj
     try:
         rule, loss, chosen = (_revive(training[key], custom_objects)
                               for key in ("optimizer", "loss", "metrics"))
+        weighted = _revive(training.get("weighted_metrics"), custom_objects)  # which older files do not hold
         optimizer = optimizers.get(rule)
         optimizer.iterations = int(training["iterations"])
         model.compile(optimizer, loss, map_leaves(_make_metric, chosen), training["loss_weights"],
-                      training.get("recompute", False))  # which older files do not hold
+                      training.get("recompute", False), map_leaves(_make_metric, weighted))
         model._dropout_counter[:] = training["dropout"]
     except (*BAD_DESCRIPTION, OverflowError) as error:
         raise CheckpointError(f"'{path}': the training state cannot be restored: {error}. For a class of "

@@ -225,6 +225,11 @@ class Model(Trainer):
         return [v for v in self.weights if v.trainable]
 
     @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The other weights: of frozen layers, and moving averages."""
+        return [v for v in self.weights if not v.trainable]
+
+    @property
     def trainable(self) -> bool:
         """Whether any layer trains; setting it sets all layers."""
         return any(layer.trainable for layer in self.layers)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastcnn.errors import unknown_name
+from fastcnn.errors import Explained, unknown_name
 
 __all__ = ["to_categorical"]  # the others serve the modules above
 
@@ -103,6 +103,11 @@ def whole_number(value: Any, name: str, where: str, least: int = 1) -> int:
     return operator.index(value)
 
 
+def optional_number(value: Any, name: str, where: str) -> int | None:
+    """`whole_number`, or None."""
+    return None if value is None else whole_number(value, name, where)
+
+
 def real_number(
     value: Any, name: str, where: str, low: float = -math.inf, high: float = math.inf, open_low: bool = False
 ) -> float:
@@ -123,7 +128,7 @@ def real_number(
     raise ValueError(f"{where}: {name} must be {' and '.join(bounds) or 'finite'}, got {value!r}")
 
 
-class Configurable:
+class Configurable(Explained):
     """An object that can be rebuilt from its constructor's arguments.
 
     Each argument of the constructor must be kept in an attribute of the same name.
