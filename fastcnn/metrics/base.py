@@ -44,7 +44,11 @@ class Mean(Metric):
         self.weight = 0.0
 
     def update(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        values = np.asarray(self.values(np.asarray(y_true), np.asarray(y_pred)), np.float64)
+        self.add(self.values(np.asarray(y_true), np.asarray(y_pred)), sample_weight)
+
+    def add(self, values: Any, sample_weight: Any) -> None:
+        """Take in values, one per sample or position."""
+        values = np.asarray(values, np.float64)
         weights = spread_weights(sample_weight, values.shape, self.name)
         self.total += float((values * weights).sum())
         self.weight += float(weights.sum())
@@ -90,6 +94,12 @@ class MeanLoss(Mean):
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         return self.loss.per_sample(y_true, y_pred)
+
+    def update(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        if np.ndim(sample_weight) > 1 and isinstance(self.loss, losses.PositionLoss):
+            self.add(self.loss.per_position(y_true, y_pred), sample_weight)
+        else:
+            super().update(y_true, y_pred, sample_weight)
 
 
 class MeanSquaredError(MeanLoss):
