@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from inspect import isfunction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from fastcnn.graph import SymbolicTensor
 from fastcnn.layers.base import Layer, Variable, reserve_name
 from fastcnn.saving import load_file, match_weights, save_file, to_json
 from fastcnn.transfer import LoadReport, load_fitting
-from fastcnn.utils import flag, serialize
+from fastcnn.utils import Configurable, flag, serialize
 
 if TYPE_CHECKING:
     from fastcnn.models import Model, Sequential
@@ -173,6 +174,12 @@ def rebuild(architecture: Config, custom_objects: Mapping[str, type]) -> Model:
     return _rebuild_graph(architecture, made)
 
 
+def classes_in(model: Model) -> dict[str, type]:
+    """The classes of the layers, and of the initialisers and the like that they hold, by name."""
+    objects = [thing for layer in model.graph.layers for thing in (layer, *vars(layer).values())]
+    return {type(thing).__name__: type(thing) for thing in objects if isinstance(thing, (Layer, Configurable))}
+
+
 def _rebuild_stack(architecture: Config, made: Sequence[Layer]) -> Sequential:
     from fastcnn.models import Sequential
 
@@ -265,8 +272,7 @@ def _without_functions(chosen: Any, name: str) -> Any:
         return chosen
     kept = []
     for metric in chosen:
-        is_function = callable(metric) and not isinstance(metric, (type, metrics.Metric, losses.Loss))
-        if is_function or isinstance(metric, metrics.FunctionMetric):
+        if isinstance(metrics.get(metric) if isfunction(metric) else metric, metrics.FunctionMetric):
             warnings.warn(f"{name}.save: the metric {metric!r} is a function, which a file cannot hold; "
                           f"it is left out", stacklevel=5)
         else:

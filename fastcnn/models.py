@@ -396,6 +396,26 @@ def run_layer(layer: Layer, inputs: Sequence[Any], training: bool) -> np.ndarray
     return Model(argument, output, name=f"{layer.name} alone")._forward(arrays, training)
 
 
+def clone_model(model: Model) -> Model:
+    """A new model of the same architecture and names, with new weights; it is not compiled.
+
+    A stack of layers becomes one, any other model the graph that it is. Layers of your own are made by their
+    `from_config`, from what `get_config` returns.
+
+    Raises
+    ------
+    TypeError
+        For anything but a model, and for a layer whose configuration is not JSON.
+    ValueError
+        When the model has no shapes yet, or a layer cannot be made from its configuration.
+    """
+    from fastcnn import checkpoints  # slow to import
+
+    if not isinstance(model, Model):
+        raise TypeError(f"clone_model: expected a Model, got {model!r}")
+    return checkpoints.rebuild(checkpoints.describe(model), checkpoints.classes_in(model))
+
+
 def load_model(path, custom_objects: dict[str, Any] | None = None) -> Model:
     """The model that `Model.save` wrote to `path`: architecture, weights and, where saved, the training state.
 

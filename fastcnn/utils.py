@@ -6,15 +6,32 @@ import inspect
 import math
 import operator
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from fastcnn.errors import Explained, unknown_name
 
-__all__ = ["to_categorical"]  # the others serve the modules above
+if TYPE_CHECKING:
+    from fastcnn.pydataset import PyDataset
+    from fastcnn.pydataset import PyDataset as Sequence
+    from fastcnn.random import seed as set_random_seed
+
+__all__ = ["PyDataset", "Sequence", "set_random_seed", "to_categorical"]  # the others serve the modules above
+
+# Keras has these here. They are made of what is here, and so imported when asked for.
+_ELSEWHERE = {"PyDataset": ("pydataset", "PyDataset"), "Sequence": ("pydataset", "PyDataset"),
+              "set_random_seed": ("random", "seed")}
 
 T = TypeVar("T")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _ELSEWHERE[name]
+    return getattr(import_module(f"fastcnn.{module}"), attribute)
 
 
 def to_categorical(y: Any, num_classes: int | None = None) -> np.ndarray:

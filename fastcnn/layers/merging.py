@@ -196,6 +196,41 @@ class Concatenate(MergingLayer):
                                              layer=self))
 
 
+def add(inputs: Sequence[Any], name: str | None = None) -> Any:
+    """Call a new `Add` on `inputs`."""
+    return Add(name=name)(inputs)
+
+
+def subtract(inputs: Sequence[Any], name: str | None = None) -> Any:
+    """Call a new `Subtract` on `inputs`."""
+    return Subtract(name=name)(inputs)
+
+
+def multiply(inputs: Sequence[Any], name: str | None = None) -> Any:
+    """Call a new `Multiply` on `inputs`."""
+    return Multiply(name=name)(inputs)
+
+
+def average(inputs: Sequence[Any], name: str | None = None) -> Any:
+    """Call a new `Average` on `inputs`."""
+    return Average(name=name)(inputs)
+
+
+def maximum(inputs: Sequence[Any], name: str | None = None) -> Any:
+    """Call a new `Maximum` on `inputs`."""
+    return Maximum(name=name)(inputs)
+
+
+def minimum(inputs: Sequence[Any], name: str | None = None) -> Any:
+    """Call a new `Minimum` on `inputs`."""
+    return Minimum(name=name)(inputs)
+
+
+def concatenate(inputs: Sequence[Any], axis: int = -1, name: str | None = None) -> Any:
+    """Call a new `Concatenate` along `axis` on `inputs`."""
+    return Concatenate(axis, name)(inputs)
+
+
 def combine(layer: type[Layer], x: Any, y: Any) -> Any:
     """What an operator between symbolic tensors, or with a number, makes; TypeError for anything else."""
     if isinstance(x, SymbolicTensor) and isinstance(y, SymbolicTensor):
