@@ -5,8 +5,9 @@ Predictions are (n, ..., k) arrays; the result is True or False for each positio
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import ArrayLike
 
 from fastcnn.metrics.accuracy import (
     BinaryAccuracy,
@@ -16,6 +17,9 @@ from fastcnn.metrics.accuracy import (
     TopKCategoricalAccuracy,
 )
 from fastcnn.metrics.base import Mean
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 def binary_accuracy(y_true: ArrayLike, y_pred: ArrayLike, threshold: float = 0.5) -> np.ndarray:
