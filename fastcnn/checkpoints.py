@@ -91,13 +91,14 @@ def load_weights(model: Model, path: Any, by_name: bool = False, skip_mismatch: 
     return LoadReport([variable.path for variable in model.weights])
 
 
-def load_model(path: Any, custom_objects: Mapping[str, type] | None = None) -> Model:
+def load_model(path: Any, custom_objects: Mapping[str, type] | None = None, compile: bool = True) -> Model:
     """The model in a file that `save_model` wrote; the global random generator is left as it was.
 
     Parameters
     ----------
     custom_objects : class name -> class, for layers, losses, metrics, optimisers and the like that are not
         part of this package.
+    compile : whether to restore the training state.
 
     Raises
     ------
@@ -106,7 +107,7 @@ def load_model(path: Any, custom_objects: Mapping[str, type] | None = None) -> M
     TypeError
         When `custom_objects` does not map names to classes.
     """
-    custom_objects = dict(custom_objects or {})
+    custom_objects, compile = dict(custom_objects or {}), flag(compile, "compile", "load_model")
     for name, cls in custom_objects.items():
         if not isinstance(cls, type):
             raise TypeError(f"load_model: custom_objects[{name!r}] must be a class, got {cls!r}")
@@ -121,7 +122,7 @@ def load_model(path: Any, custom_objects: Mapping[str, type] | None = None) -> M
             raise CheckpointError(f"'{path}': the model cannot be rebuilt: {error}. Its weights can still be "
                                   f"read: build the model and call model.load_weights") from error
         _assign(model.weights, _saved_weights(path, arrays, metadata), path)
-        if "training" in metadata:
+        if compile and "training" in metadata:
             _restore_training(model, metadata["training"], arrays, custom_objects, path)
     return model
 
@@ -253,7 +254,7 @@ def describe_training(model: Model) -> Config | None:
     except (TypeError, AttributeError) as error:
         warnings.warn(f"{model.name}.save: the training state is left out, as {error}; keep each constructor "
                       f"argument of a custom loss, metric or optimiser in an attribute of its name",
-                      stacklevel=4)
+                      stacklevel=5)
         return None
 
 
@@ -274,7 +275,7 @@ def _without_functions(chosen: Any, name: str) -> Any:
     for metric in chosen:
         if isinstance(metrics.get(metric) if isfunction(metric) else metric, metrics.FunctionMetric):
             warnings.warn(f"{name}.save: the metric {metric!r} is a function, which a file cannot hold; "
-                          f"it is left out", stacklevel=5)
+                          f"it is left out", stacklevel=6)
         else:
             kept.append(_without_functions(metric, name))
     return kept

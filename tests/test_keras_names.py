@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastcnn as fc
-from fastcnn import activations, initializers, losses, metrics, ops, reference, regularizers, utils
+from fastcnn import activations, initializers, losses, metrics, ops, optimizers, reference, regularizers, utils
 from fastcnn import layers as L  # noqa: N812
 from tests.check import bits
 from tests.small_nets import SPARSE, X, Y, compiled, tiny_cnn, unet
@@ -193,6 +193,81 @@ def test_what_cannot_be_cloned():
         fc.clone_model(L.Dense(3))
     with pytest.raises(ValueError, match="has no shapes yet"):
         fc.clone_model(fc.Sequential([L.Dense(3)]))
+
+
+# ------------------------------------------------------------------------------------------ neutral arguments
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda **words: L.Conv2D(2, 3, **words), {"data_format": "channels_last", "kernel_constraint": None,
+                                               "activity_regularizer": None, "bias_regularizer": None}),
+    (L.MaxPooling2D, {"data_format": None, "dtype": "float32"}), (L.BatchNormalization, {"gamma_constraint": None}),
+    (lambda **words: L.Dropout(0.5, **words), {"noise_shape": None}), (optimizers.Adam, {"amsgrad": False}),
+    (optimizers.SGD, {"use_ema": False, "ema_momentum": 0.99, "gradient_accumulation_steps": None}),
+    (losses.Huber, {"reduction": "sum_over_batch_size"}), (metrics.AUC, {"curve": "ROC", "dtype": None}),
+    (fc.callbacks.TensorBoard, {"histogram_freq": 0, "write_graph": True}),
+])
+def test_arguments_of_keras_that_change_nothing_are_taken(make, words):
+    assert config_of(make(**words)) == config_of(make())
+
+
+def config_of(made):
+    return {**made.get_config(), "name": None} if hasattr(made, "get_config") else type(made)
+
+
+class KerasLike(L.Layer):
+    """Passes on what it does not know, as layers for Keras do; its constructor runs once."""
+
+    made = 0
+
+    def __init__(self, units, **words):
+        type(self).made += 1
+        super().__init__(**words)
+        self.units = units
+
+
+def test_what_a_layer_passes_on():
+    KerasLike.made = 0
+    layer = KerasLike(3, dtype="float32", name="mine", trainable=False)
+    assert (layer.name, layer.trainable, KerasLike.made) == ("mine", False, 1)
+    with pytest.raises(ValueError, match="^KerasLike: dtype can only be None or 'float32' here, got 'float16'"):
+        KerasLike(3, dtype="float16")
+    with pytest.raises(TypeError, match="^KerasLike: unknown argument 'nmae'. Did you mean 'name'"):
+        KerasLike(3, dtype="float32", nmae="mine")
+
+
+def test_methods_of_models_take_them_too(tmp_path, capsys):
+    model = compiled(tiny_cnn(), metrics=["accuracy"])
+    model.summary(expand_nested=False, line_length=None)
+    model.save(tmp_path / "model.safetensors", overwrite=True)
+    model.save_weights(tmp_path / "weights.safetensors", overwrite=True)
+    assert "conv2d" in capsys.readouterr().out
+    loaded = fc.models.load_model(tmp_path / "model.safetensors", compile=False)
+    assert bits(loaded) == bits(model)
+    with pytest.raises(ValueError, match="must be compiled first"):
+        loaded.evaluate(X, Y)
+    with pytest.raises(ValueError, match=r"^Sequential\.save: overwrite can only be True here, got False"):
+        model.save(tmp_path / "model.safetensors", overwrite=False)
+    with pytest.raises(TypeError, match=r"^Sequential\.summary: unknown argument 'width'"):
+        model.summary(width=80)
+    with pytest.raises(TypeError, match="compile must be True or False, got 'no'"):
+        fc.load_model(tmp_path / "model.safetensors", compile="no")
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: L.Conv2D(2, 3, data_format="channels_first"),
+     "Conv2D: data_format can only be None or 'channels_last' here, got 'channels_first'; leave it out"),
+    (lambda: L.Dense(2, bias_regularizer="l2"), "Dense: bias_regularizer can only be None here, got 'l2'"),
+    (lambda: L.Dense(2, dtype=np.zeros(2)), "Dense: dtype can only be None or 'float32' here"),
+    (lambda: optimizers.Adam(amsgrad=True), "Adam: amsgrad can only be False here, got True"),
+    (lambda: optimizers.Adam(amsgrad=0), "Adam: amsgrad can only be False here, got 0"),
+    (lambda: losses.MeanSquaredError(reduction="sum"), "MeanSquaredError: reduction can only be 'sum_over_batch_size'"),
+    (lambda: fc.callbacks.TensorBoard(histogram_freq=1), "TensorBoard: histogram_freq can only be 0 here, got 1"),
+])
+def test_their_other_values_are_refused(make, message):
+    with pytest.raises(ValueError) as caught:
+        make()
+    assert str(caught.value).startswith(message)
 
 
 # ------------------------------------------------------------------------------------------ Input, utils

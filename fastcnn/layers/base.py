@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering
     from fastcnn.plan.operations import Value
 
+# Of Keras's layers.
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "dtype": (None, "float32"), "data_format": (None, "channels_last"), "noise_shape": (None,),
+    **dict.fromkeys(("bias_regularizer", "activity_regularizer", "kernel_constraint", "bias_constraint",
+                     "depthwise_constraint", "pointwise_constraint", "beta_constraint", "gamma_constraint",
+                     "alpha_constraint"), (None,)),
+}
+
 _names: Counter[str] = Counter()
 
 
@@ -117,6 +125,8 @@ class Layer(Explained):
     ----------
     input_shape, output_shape : of the first and the latest call, None before.
     """
+
+    neutral = NEUTRAL
 
     def __init__(self, trainable: bool = True, name: str | None = None):
         if name is not None and not isinstance(name, str):

@@ -15,6 +15,10 @@ from fastcnn.utils import Configurable, whole_numbers
 class Metric(Configurable):
     """Base class: a custom metric defines `reset`, `update` and `result`; the constructor resets it."""
 
+    neutral = {"dtype": (None, "float32"), "axis": (-1,), "top_k": (None,), "curve": ("ROC",),
+               "summation_method": ("interpolation",), "thresholds": (None,), "multi_label": (False,),
+               "num_labels": (None,), "label_weights": (None,), "from_sorted_ids": (False,)}
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.reset()
