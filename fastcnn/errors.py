@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-FORMER_NAMES = {"lr": "learning_rate", "nb_epoch": "epochs"}  # of arguments in older versions of Keras
+# Arguments in older versions of Keras; 'decay' was that of the learning rate, and has no successor.
+FORMER_NAMES = {"lr": "learning_rate", "nb_epoch": "epochs", "decay": ""}
 
 
 class CheckpointError(Exception):

@@ -233,6 +233,8 @@ class Model(Trainer):
         """The other weights: of frozen layers, and moving averages."""
         return [v for v in self.weights if not v.trainable]
 
+    variables, trainable_variables, non_trainable_variables = weights, trainable_weights, non_trainable_weights
+
     @property
     def trainable(self) -> bool:
         """Whether any layer trains; setting it sets all layers."""

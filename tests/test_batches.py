@@ -115,6 +115,8 @@ def test_weights_that_training_leaves_alone():
     conv.trainable = False
     assert [v.name for v in conv.non_trainable_weights] == ["kernel", "bias"] and conv.trainable_weights == []
     assert model.non_trainable_weights == [*conv.weights, *norm.non_trainable_weights]
+    assert model.variables == model.weights and model.trainable_variables == model.trainable_weights
+    assert norm.non_trainable_variables == norm.non_trainable_weights
     assert {*model.weights} == {*model.trainable_weights, *model.non_trainable_weights}
 
 
@@ -214,6 +216,7 @@ def test_compile_takes_what_changes_nothing():
     (lambda net: fc.Model(inputs=net.input, output=net.output), "Model: unknown argument 'output'. Did you mean 'outp"),
     (lambda net: fc.Sequential(layer=[]), "Sequential: unknown argument 'layer'. Did you mean 'layers'?"),
     (lambda net: optimizers.SGD(lr=0.1), "SGD: unknown argument 'lr'. Did you mean 'learning_rate'?"),
+    (lambda net: optimizers.SGD(decay=1e-6), "SGD: unknown argument 'decay'. Choose one of: clipnorm"),
     (lambda net: optimizers.AdamW(lr=0.1), "AdamW: unknown argument 'lr'. Did you mean 'learning_rate'?"),
     (lambda net: metrics.AUC(threshold=3), "AUC: unknown argument 'threshold'"),
     (lambda net: fc.regularizers.L2(l=0.1), "L2: unknown argument 'l'. Did you mean 'l2'?"),

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 import fastcnn as fc
-from fastcnn import activations, initializers, losses, metrics, ops, optimizers, reference, regularizers, utils
+from fastcnn import (
+    activations,
+    initializers,
+    losses,
+    metrics,
+    ops,
+    optimizers,
+    reference,
+    regularizers,
+    schedules,
+    utils,
+)
 from fastcnn import layers as L  # noqa: N812
 from tests.check import bits
 from tests.small_nets import SPARSE, X, Y, compiled, tiny_cnn, unet
@@ -339,6 +350,19 @@ def test_unfinished_data_sets():
         utils.PyDataset()[0]
     with pytest.raises(TypeError, match="Numbered: unknown argument 'worker'. Did you mean 'workers'"):
         Numbered(worker=3)
+
+
+def test_schedules_are_also_found_beside_the_optimizers():
+    for name in optimizers.schedules.__all__:
+        assert getattr(optimizers.schedules, name) is getattr(schedules, name)
+
+
+def test_metrics_by_keras_methods():
+    metric = metrics.SparseCategoricalAccuracy()
+    metric.update_state([0, 1], [[1, 0], [1, 0]], [3.0, 1.0])
+    assert metric.result() == 0.75
+    metric.reset_state()
+    assert metric.result() == 0.0
 
 
 def test_set_random_seed():

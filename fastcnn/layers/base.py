@@ -282,6 +282,8 @@ class Layer(Explained):
         """The other weights: moving averages, and all of a frozen layer."""
         return [v for v in self.variables if not v.trainable]
 
+    trainable_variables, non_trainable_variables = trainable_weights, non_trainable_weights
+
     def count_params(self) -> int:
         """How many numbers the weights hold."""
         return sum(v.value.size for v in self.variables)

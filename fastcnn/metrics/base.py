@@ -35,6 +35,14 @@ class Metric(Configurable):
         """Return the value over all samples since `reset`."""
         raise NotImplementedError(f"{type(self).__name__} must define result()")
 
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Call `update`, by Keras's name."""
+        self.update(y_true, y_pred, sample_weight)
+
+    def reset_state(self) -> None:
+        """Call `reset`, by Keras's name."""
+        self.reset()
+
 
 class Mean(Metric):
     """Base of the weighted means: subclasses define `values`, one number per sample or position."""
