@@ -68,7 +68,7 @@ def explained(method: Function) -> Function:
             return method(self, *arguments, **words)
         except TypeError:
             name = type(self).__name__
-            where = name if method.__name__ == "__init__" else f"{name}.{method.__name__}"
+            where = name if method.__name__ in ("__init__", "__call__") else f"{name}.{method.__name__}"
             needed = without_neutral(method, words, self.neutral, where)
             check_call(method, arguments, needed, where)
             if len(needed) == len(words):

@@ -247,6 +247,13 @@ def test_what_a_layer_passes_on():
         KerasLike(3, dtype="float32", nmae="mine")
 
 
+def test_layers_are_called_without_a_mask():
+    layer = L.Flatten()
+    assert layer(X, mask=None).tobytes() == X.tobytes()
+    with pytest.raises(ValueError, match="^Flatten: mask can only be None here"):
+        layer(X, mask=X > 0)
+
+
 def test_methods_of_models_take_them_too(tmp_path, capsys):
     model = compiled(tiny_cnn(), metrics=["accuracy"])
     model.summary(expand_nested=False, line_length=None)

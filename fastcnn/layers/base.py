@@ -12,7 +12,7 @@ import numpy as np
 
 from fastcnn import initializers, random, regularizers
 from fastcnn.arrays import MOST_VALUES, as_float32
-from fastcnn.errors import Explained
+from fastcnn.errors import Explained, explained
 from fastcnn.graph import Node, SymbolicTensor
 from fastcnn.utils import flag, whole_number
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Of Keras's layers.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "dtype": (None, "float32"), "data_format": (None, "channels_last"), "noise_shape": (None,),
+    "dtype": (None, "float32"), "data_format": (None, "channels_last"), "noise_shape": (None,), "mask": (None,),
     **dict.fromkeys(("bias_regularizer", "activity_regularizer", "kernel_constraint", "bias_constraint",
                      "depthwise_constraint", "pointwise_constraint", "beta_constraint", "gamma_constraint",
                      "alpha_constraint"), (None,)),
@@ -181,6 +181,7 @@ class Layer(Explained):
 
     # -- calling
 
+    @explained
     def __call__(self, inputs, training: bool = False):
         """On symbolic tensors: a node of a graph. On arrays: one forward pass."""
         if hasattr(type(self), "call"):

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from fastcnn.errors import explained
 from fastcnn.graph import SymbolicTensor
 from fastcnn.layers.arguments import Shape
 from fastcnn.layers.base import Layer
@@ -36,6 +37,7 @@ class MergingLayer(DeclaredLayer):
     def __init__(self, name: str | None = None) -> None:
         super().__init__(None, name)
 
+    @explained
     def __call__(self, inputs: Any, training: bool = False) -> Any:
         if isinstance(inputs, (list, tuple)) and all(isinstance(x, SymbolicTensor) for x in inputs):
             self.check_branches([x.shape for x in inputs], [x.name for x in inputs])
