@@ -25,20 +25,21 @@ from fastcnn.config import __version__, config_text, show_config
 from fastcnn.errors import CheckpointError
 from fastcnn.kernels._cpu import get_num_threads, set_num_threads
 from fastcnn.layers import Input
-from fastcnn.models import Model, Sequential, load_model
+from fastcnn.models import Model, Sequential, clone_model, load_model
 from fastcnn.random import seed
 
 if TYPE_CHECKING:
-    from fastcnn import datasets, ops, plot, reference, zoo
+    from fastcnn import activations, datasets, ops, plot, reference, zoo
 
 __all__ = [
-    "CheckpointError", "Input", "Model", "Sequential", "__version__", "callbacks", "config_text", "data",
-    "datasets", "get_algorithm_policy", "get_num_threads", "initializers", "layers", "load_model", "losses",
-    "metrics", "ops", "optimizers", "plot", "reference", "regularizers", "schedules", "seed", "set_algorithm_policy",
-    "set_num_threads", "show_config", "utils", "zoo",
+    "CheckpointError", "Input", "Model", "Sequential", "__version__", "activations", "callbacks", "clone_model",
+    "config_text", "data", "datasets", "get_algorithm_policy", "get_num_threads", "initializers", "layers",
+    "load_model", "losses", "metrics", "ops", "optimizers", "plot", "reference", "regularizers", "schedules", "seed",
+    "set_algorithm_policy", "set_num_threads", "show_config", "utils", "zoo",
 ]
 
-_LAZY = ("datasets", "ops", "plot", "reference", "zoo")  # imported when first asked for: most programs use none
+# Imported when first asked for: most programs use none.
+_LAZY = ("activations", "datasets", "ops", "plot", "reference", "zoo")
 
 
 def __getattr__(name: str):

@@ -49,6 +49,8 @@ def prepare_input(value, shape, where: str, check_finite: bool = False) -> np.nd
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{where}: x must hold real numbers, got dtype {array.dtype}"
                         + ("; are the samples of equal shape?" if array.dtype.kind == "O" else ""))
+    if array.ndim == 1 and tuple(shape[1:]) == (1,):
+        array = array[:, None]
     if array.ndim != len(shape) or tuple(array.shape[1:]) != tuple(shape[1:]):
         raise ValueError(f"{where}: the model expects x of shape {shape}, got {array.shape}" + _hint(array, shape))
     if array.dtype not in DTYPES:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from inspect import isfunction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from fastcnn.graph import SymbolicTensor
 from fastcnn.layers.base import Layer, Variable, reserve_name
 from fastcnn.saving import load_file, match_weights, save_file, to_json
 from fastcnn.transfer import LoadReport, load_fitting
-from fastcnn.utils import flag, serialize
+from fastcnn.utils import Configurable, flag, serialize
 
 if TYPE_CHECKING:
     from fastcnn.models import Model, Sequential
@@ -90,13 +91,14 @@ def load_weights(model: Model, path: Any, by_name: bool = False, skip_mismatch: 
     return LoadReport([variable.path for variable in model.weights])
 
 
-def load_model(path: Any, custom_objects: Mapping[str, type] | None = None) -> Model:
+def load_model(path: Any, custom_objects: Mapping[str, type] | None = None, compile: bool = True) -> Model:
     """The model in a file that `save_model` wrote; the global random generator is left as it was.
 
     Parameters
     ----------
     custom_objects : class name -> class, for layers, losses, metrics, optimisers and the like that are not
         part of this package.
+    compile : whether to restore the training state.
 
     Raises
     ------
@@ -105,7 +107,7 @@ def load_model(path: Any, custom_objects: Mapping[str, type] | None = None) -> M
     TypeError
         When `custom_objects` does not map names to classes.
     """
-    custom_objects = dict(custom_objects or {})
+    custom_objects, compile = dict(custom_objects or {}), flag(compile, "compile", "load_model")
     for name, cls in custom_objects.items():
         if not isinstance(cls, type):
             raise TypeError(f"load_model: custom_objects[{name!r}] must be a class, got {cls!r}")
@@ -120,7 +122,7 @@ def load_model(path: Any, custom_objects: Mapping[str, type] | None = None) -> M
             raise CheckpointError(f"'{path}': the model cannot be rebuilt: {error}. Its weights can still be "
                                   f"read: build the model and call model.load_weights") from error
         _assign(model.weights, _saved_weights(path, arrays, metadata), path)
-        if "training" in metadata:
+        if compile and "training" in metadata:
             _restore_training(model, metadata["training"], arrays, custom_objects, path)
     return model
 
@@ -171,6 +173,12 @@ def rebuild(architecture: Config, custom_objects: Mapping[str, type]) -> Model:
     if architecture["class_name"] == "Sequential":
         return _rebuild_stack(architecture, made)
     return _rebuild_graph(architecture, made)
+
+
+def classes_in(model: Model) -> dict[str, type]:
+    """The classes of the layers, and of the initialisers and the like that they hold, by name."""
+    objects = [thing for layer in model.graph.layers for thing in (layer, *vars(layer).values())]
+    return {type(thing).__name__: type(thing) for thing in objects if isinstance(thing, (Layer, Configurable))}
 
 
 def _rebuild_stack(architecture: Config, made: Sequence[Layer]) -> Sequential:
@@ -233,19 +241,20 @@ def describe_training(model: Model) -> Config | None:
     """
     if model.optimizer is None or model._compiled is None:
         return None
-    loss, chosen, loss_weights, recompute = model._compiled
+    chosen = model._compiled
     try:
         return {
-            "optimizer": serialize(model.optimizer), "loss": map_leaves(_describe_loss, loss),
-            "metrics": map_leaves(_describe_metric, _without_functions(chosen, model.name)),
-            "loss_weights": map_leaves(float, loss_weights), "recompute": recompute,
+            "optimizer": serialize(model.optimizer), "loss": map_leaves(_describe_loss, chosen.loss),
+            "metrics": map_leaves(_describe_metric, _without_functions(chosen.metrics, model.name)),
+            "weighted_metrics": map_leaves(_describe_metric, _without_functions(chosen.weighted_metrics, model.name)),
+            "loss_weights": map_leaves(float, chosen.loss_weights), "recompute": chosen.recompute,
             "iterations": int(model.optimizer.iterations),
             "dropout": [int(word) for word in model._dropout_counter],
         }
     except (TypeError, AttributeError) as error:
         warnings.warn(f"{model.name}.save: the training state is left out, as {error}; keep each constructor "
                       f"argument of a custom loss, metric or optimiser in an attribute of its name",
-                      stacklevel=4)
+                      stacklevel=5)
         return None
 
 
@@ -264,10 +273,9 @@ def _without_functions(chosen: Any, name: str) -> Any:
         return chosen
     kept = []
     for metric in chosen:
-        is_function = callable(metric) and not isinstance(metric, (type, metrics.Metric, losses.Loss))
-        if is_function or isinstance(metric, metrics.FunctionMetric):
+        if isinstance(metrics.get(metric) if isfunction(metric) else metric, metrics.FunctionMetric):
             warnings.warn(f"{name}.save: the metric {metric!r} is a function, which a file cannot hold; "
-                          f"it is left out", stacklevel=5)
+                          f"it is left out", stacklevel=6)
         else:
             kept.append(_without_functions(metric, name))
     return kept
@@ -290,10 +298,11 @@ def _restore_training(model: Model, training: Config, arrays: Arrays, custom_obj
     try:
         rule, loss, chosen = (_revive(training[key], custom_objects)
                               for key in ("optimizer", "loss", "metrics"))
+        weighted = _revive(training.get("weighted_metrics"), custom_objects)  # which older files do not hold
         optimizer = optimizers.get(rule)
         optimizer.iterations = int(training["iterations"])
         model.compile(optimizer, loss, map_leaves(_make_metric, chosen), training["loss_weights"],
-                      training.get("recompute", False))  # which older files do not hold
+                      training.get("recompute", False), map_leaves(_make_metric, weighted))
         model._dropout_counter[:] = training["dropout"]
     except (*BAD_DESCRIPTION, OverflowError) as error:
         raise CheckpointError(f"'{path}': the training state cannot be restored: {error}. For a class of "

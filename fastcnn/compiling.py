@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastcnn import losses, metrics
+from fastcnn import losses
+from fastcnn import metrics as metrics_module
 from fastcnn.errors import unknown_name
 from fastcnn.graph import SymbolicTensor
 from fastcnn.ports import Ports
-from fastcnn.utils import real_number
+from fastcnn.utils import flag, real_number, whole_number
 
 if TYPE_CHECKING:
     from fastcnn.models import Model
+
+
+class Choices(NamedTuple):
+    """The arguments of `compile` that depend on the outputs, as given."""
+
+    loss: Any
+    metrics: Any
+    loss_weights: Any
+    recompute: bool | list[str]
+    weighted_metrics: Any
 
 
 def is_by_name(value: Any) -> bool:
@@ -40,16 +51,32 @@ def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
     return None if value is None else function(value)
 
 
-def check_names(loss: Any, chosen: Any, where: str) -> None:
+def check_names(loss: Any, metrics: Any, weighted_metrics: Any, where: str) -> None:
     """Unknown names should fail when a model is compiled, not at the first batch."""
-    if chosen is not None and not isinstance(chosen, (list, tuple)) and not is_by_name(chosen):
-        raise TypeError(f"{where}: metrics must be a list, such as ['accuracy'], or a dictionary of lists by output, "
-                        f"got {chosen!r}")
     for one in leaves(loss):
         losses.get(one, where)
-    for metric in leaves(chosen):
-        if isinstance(metric, str) and metric not in ("accuracy", "acc"):
-            metrics.get(metric, where=where)
+    for name, chosen in (("metrics", metrics), ("weighted_metrics", weighted_metrics)):
+        if chosen is not None and not isinstance(chosen, (list, tuple)) and not is_by_name(chosen):
+            raise TypeError(f"{where}: {name} must be a list, such as ['accuracy'], or a dictionary of lists by "
+                            f"output, got {chosen!r}")
+        for metric in leaves(chosen):
+            if isinstance(metric, str) and metric not in ("accuracy", "acc"):
+                metrics_module.get(metric, where=where)
+
+
+def check_execution(run_eagerly: Any, steps_per_execution: Any, jit_compile: Any, auto_scale_loss: Any,
+                    where: str) -> None:
+    """ValueError or TypeError for values of Keras's arguments that mean what is not done here."""
+    if run_eagerly is not None and flag(run_eagerly, "run_eagerly", where):
+        raise ValueError(f"{where}: run_eagerly=True is not possible: a model is traced once and runs as compiled "
+                         f"code; leave it out, and to see a layer's values call it, or a part of the model, on arrays")
+    if steps_per_execution is not None and whole_number(steps_per_execution, "steps_per_execution", where) > 1:
+        raise ValueError(f"{where}: steps_per_execution={steps_per_execution} is not possible: callbacks are called "
+                         f"for every batch, at no cost; leave it out")
+    if jit_compile not in (None, "auto"):
+        flag(jit_compile, "jit_compile", where)
+    if auto_scale_loss is not None:
+        flag(auto_scale_loss, "auto_scale_loss", where)
 
 
 def losses_of(outputs: Ports, loss: Any, where: str) -> list[Any]:
@@ -75,7 +102,7 @@ def metrics_of(outputs: Ports, chosen: Any, of_losses: list[Any], where: str) ->
         if loss is None and one:
             raise ValueError(f"{where}: output {name!r} has metrics but no loss, so it gets no targets; give it a "
                              f"loss, with weight 0 if it should not be trained")
-    return [[metrics.get(metric, loss, tensor.shape, where) for metric in one]
+    return [[metrics_module.get(metric, loss, tensor.shape, where) for metric in one]
             for one, loss, tensor in zip(lists, of_losses, outputs.tensors, strict=True)]
 
 

@@ -286,6 +286,14 @@ def _truncated_normal(shape: tuple[int, ...], rng: np.random.Generator, mean: fl
     return result
 
 
+# Keras calls them by both names.
+zeros, ones, constant = Zeros, Ones, Constant
+random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
+variance_scaling, orthogonal = VarianceScaling, Orthogonal
+glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
+he_uniform, he_normal = HeUniform, HeNormal
+lecun_uniform, lecun_normal = LecunUniform, LecunNormal
+
 _TABLE: dict[str, type[Initializer]] = {
     "zeros": Zeros,
     "ones": Ones,

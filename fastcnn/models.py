@@ -10,7 +10,7 @@ import numpy as np
 from fastcnn import summaries
 from fastcnn.arrays import as_float32
 from fastcnn.batches import as_array, shapes_of
-from fastcnn.errors import unknown_name
+from fastcnn.errors import explained, unknown_name
 from fastcnn.graph import Graph, SymbolicTensor
 from fastcnn.layers import InputLayer
 from fastcnn.layers.base import Layer, Variable, assign_all, unique_name
@@ -35,6 +35,9 @@ class Model(Trainer):
     TypeError, ValueError
         When inputs or outputs are not symbolic tensors, or an output does not follow from the inputs.
     """
+
+    neutral = {"overwrite": (True,), "line_length": (None,), "positions": (None,), "expand_nested": (False,),
+               "show_trainable": (False,), "layer_range": (None,), "trainable": (True,), "dtype": (None, "float32")}
 
     def __init__(self, inputs=None, outputs=None, name: str | None = None):
         super().__init__()
@@ -113,6 +116,7 @@ class Model(Trainer):
         """The layers, each once, in the order of computation."""
         return [layer for layer in self.graph.layers if not isinstance(layer, InputLayer)]
 
+    @explained
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer | Model:
         """The layer of that name or position; by name also a model that is a part of this one."""
         if (name is None) == (index is None):
@@ -225,6 +229,13 @@ class Model(Trainer):
         return [v for v in self.weights if v.trainable]
 
     @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The other weights: of frozen layers, and moving averages."""
+        return [v for v in self.weights if not v.trainable]
+
+    variables, trainable_variables, non_trainable_variables = weights, trainable_weights, non_trainable_weights
+
+    @property
     def trainable(self) -> bool:
         """Whether any layer trains; setting it sets all layers."""
         return any(layer.trainable for layer in self.layers)
@@ -248,10 +259,12 @@ class Model(Trainer):
 
     # -- looking and keeping
 
+    @explained
     def summary(self, batch_size: int = 32, print_fn=print) -> None:
         """Print layers, output shapes, parameters, FLOPs, connections, and the memory of a step at `batch_size`."""
         print_fn(summaries.summary(self, batch_size))
 
+    @explained
     def profile(self, x, y=None, batch_size: int | None = None, repeats: int = 20) -> profiling.Profile:
         """Where the time of a training step on (x, y) goes, by layer and pass; without y, that of a prediction.
 
@@ -261,18 +274,21 @@ class Model(Trainer):
 
         return profiling.profile(self, x, y, batch_size, repeats)
 
+    @explained
     def save(self, path, include_optimizer: bool = True) -> None:
         """Write weights, architecture and (unless told otherwise) the training state to one .safetensors file."""
         from fastcnn import checkpoints  # slow to import
 
         checkpoints.save_model(self, path, include_optimizer)
 
+    @explained
     def save_weights(self, path) -> None:
         """Write the weights to a .safetensors file."""
         from fastcnn import checkpoints  # slow to import
 
         checkpoints.save_weights(self, path)
 
+    @explained
     def load_weights(self, path, by_name: bool = False, skip_mismatch: bool = False) -> LoadReport:
         """Read weights that `save_weights` or `save` wrote; `CheckpointError` when they do not fit this model.
 
@@ -309,6 +325,7 @@ class Sequential(Model):
         for layer in layers or ():
             self.add(layer)
 
+    @explained
     def add(self, layer) -> None:
         """Put a layer (or an `Input`) on top."""
         if isinstance(layer, SymbolicTensor):
@@ -335,6 +352,7 @@ class Sequential(Model):
             self._shorten()
             raise
 
+    @explained
     def pop(self) -> None:
         """Take the top layer off."""
         if not self._stack:
@@ -391,8 +409,30 @@ def run_layer(layer: Layer, inputs: Sequence[Any], training: bool) -> np.ndarray
     return Model(argument, output, name=f"{layer.name} alone")._forward(arrays, training)
 
 
-def load_model(path, custom_objects: dict[str, Any] | None = None) -> Model:
+def clone_model(model: Model) -> Model:
+    """A new model of the same architecture and names, with new weights; it is not compiled.
+
+    A stack of layers becomes one, any other model the graph that it is. Layers of your own are made by their
+    `from_config`, from what `get_config` returns.
+
+    Raises
+    ------
+    TypeError
+        For anything but a model, and for a layer whose configuration is not JSON.
+    ValueError
+        When the model has no shapes yet, or a layer cannot be made from its configuration.
+    """
+    from fastcnn import checkpoints  # slow to import
+
+    if not isinstance(model, Model):
+        raise TypeError(f"clone_model: expected a Model, got {model!r}")
+    return checkpoints.rebuild(checkpoints.describe(model), checkpoints.classes_in(model))
+
+
+def load_model(path, custom_objects: dict[str, Any] | None = None, compile: bool = True) -> Model:
     """The model that `Model.save` wrote to `path`: architecture, weights and, where saved, the training state.
+
+    With `compile` False the training state is left out.
 
     Raises
     ------
@@ -402,4 +442,4 @@ def load_model(path, custom_objects: dict[str, Any] | None = None) -> Model:
     """
     from fastcnn import checkpoints  # slow to import
 
-    return checkpoints.load_model(path, custom_objects)
+    return checkpoints.load_model(path, custom_objects, compile)

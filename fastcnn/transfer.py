@@ -70,5 +70,5 @@ def load_fitting(variables: Sequence[Variable], saved: Mapping[str, np.ndarray],
     if match.mismatched:
         names = ", ".join(name for name, _, _ in match.mismatched)
         warnings.warn(f"load_weights: '{path}' has other shapes for {names}; their layers stay as they were",
-                      stacklevel=4)
+                      stacklevel=5)
     return LoadReport([variable.path for variable in taken], skipped, match.unexpected)

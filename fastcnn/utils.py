@@ -6,15 +6,32 @@ import inspect
 import math
 import operator
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from fastcnn.errors import unknown_name
+from fastcnn.errors import Explained, unknown_name
 
-__all__ = ["to_categorical"]  # the others serve the modules above
+if TYPE_CHECKING:
+    from fastcnn.pydataset import PyDataset
+    from fastcnn.pydataset import PyDataset as Sequence
+    from fastcnn.random import seed as set_random_seed
+
+__all__ = ["PyDataset", "Sequence", "set_random_seed", "to_categorical"]  # the others serve the modules above
+
+# Keras has these here. They are made of what is here, and so imported when asked for.
+_ELSEWHERE = {"PyDataset": ("pydataset", "PyDataset"), "Sequence": ("pydataset", "PyDataset"),
+              "set_random_seed": ("random", "seed")}
 
 T = TypeVar("T")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _ELSEWHERE[name]
+    return getattr(import_module(f"fastcnn.{module}"), attribute)
 
 
 def to_categorical(y: Any, num_classes: int | None = None) -> np.ndarray:
@@ -103,6 +120,11 @@ def whole_number(value: Any, name: str, where: str, least: int = 1) -> int:
     return operator.index(value)
 
 
+def optional_number(value: Any, name: str, where: str) -> int | None:
+    """`whole_number`, or None."""
+    return None if value is None else whole_number(value, name, where)
+
+
 def real_number(
     value: Any, name: str, where: str, low: float = -math.inf, high: float = math.inf, open_low: bool = False
 ) -> float:
@@ -123,7 +145,7 @@ def real_number(
     raise ValueError(f"{where}: {name} must be {' and '.join(bounds) or 'finite'}, got {value!r}")
 
 
-class Configurable:
+class Configurable(Explained):
     """An object that can be rebuilt from its constructor's arguments.
 
     Each argument of the constructor must be kept in an attribute of the same name.

@@ -13,7 +13,8 @@ from tests.small_nets import X, Y, compiled
 
 REQUIRED = {"filters": 4, "kernel_size": 3, "units": 4, "filepath": "m.safetensors", "filename": "log.csv",
             "initial_learning_rate": 0.1, "decay_steps": 10, "decay_rate": 0.5, "x": np.zeros((4, 8, 8, 1)),
-            "pool_size": 2, "dy": np.zeros((4, 4, 4, 1)), "input_shape": (4, 8, 8, 1), "model": None}
+            "pool_size": 2, "dy": np.zeros((4, 4, 4, 1)), "input_shape": (4, 8, 8, 1), "model": None,
+            "y_true": [[0.0, 1]], "y_pred": [[0.5, 0.5]]}
 INTERNAL = {"add_history"}  # of CallbackList, which no user makes
 
 

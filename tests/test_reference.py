@@ -435,3 +435,16 @@ def test_dense_is_its_loops_and_adjoint(leading: tuple[int, ...], rng: np.random
     product = (dy * ref.dense(x, w)).sum()
     assert (x * ref.dense_input_grad(dy, w)).sum() == product
     assert (w * ref.dense_weight_grad(x, dy)).sum() == product
+
+
+@pytest.mark.parametrize("padding", ["same", "valid", "causal"])
+def test_padding_in_capitals(padding: str, rng: np.random.Generator) -> None:
+    x, w = (rng.standard_normal(shape) for shape in ((2, 5, 6, 7, 2), (3, 2, 3, 2, 4)))
+    calls = [lambda p: ref.conv1d(x[:, :, 0, 0], w[:, 0, 0], padding=p)]
+    if padding != "causal":
+        calls += [lambda p: ref.conv2d(x[:, 0], w[0], padding=p), lambda p: ref.conv3d(x, w, padding=p),
+                  lambda p: ref.conv2d_transpose(x[:, 0], np.swapaxes(w[0], 2, 3), strides=2, padding=p),
+                  lambda p: ref.max_pool1d(x[:, :, 0, 0], 2, padding=p),
+                  lambda p: ref.avg_pool2d(x[:, 0], 2, padding=p), lambda p: ref.max_pool3d(x, 2, padding=p)]
+    for call in calls:
+        np.testing.assert_array_equal(call(padding.upper()), call(padding))

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from fastcnn.errors import unknown_name
+from fastcnn.errors import Explained, unknown_name
 
 Logs = dict[str, Any]
 
@@ -18,7 +18,7 @@ _SHORT_HOOKS = ("on_batch_begin", "on_batch_end")  # Keras's older names of thos
 ALL_HOOKS = tuple(f"on_{phase}_{edge}" for phase in _PHASES for edge in ("begin", "end"))
 
 
-class Callback:
+class Callback(Explained):
     """Base class: override the hooks of interest.
 
     Attributes

@@ -35,6 +35,9 @@ class TensorBoard(Callback):
         When training begins, or goes on, and the files cannot be written.
     """
 
+    neutral = {"histogram_freq": (0,), "write_graph": (True, False), "write_images": (False,), "profile_batch": (0,),
+               "embeddings_freq": (0,), "embeddings_metadata": (None,)}
+
     def __init__(self, log_dir: str | Path = "logs", update_freq: str | int = "epoch",
                  write_steps_per_second: bool = False) -> None:
         super().__init__()

@@ -19,7 +19,22 @@ from fastcnn.layers.conv1d import Conv1D, DepthwiseConv1D
 from fastcnn.layers.conv3d import Conv3D
 from fastcnn.layers.conv_transpose import Conv2DTranspose
 from fastcnn.layers.core import Dense, Flatten, Input, InputLayer, Reshape
-from fastcnn.layers.merging import Add, Average, Concatenate, Maximum, Minimum, Multiply, Subtract
+from fastcnn.layers.merging import (
+    Add,
+    Average,
+    Concatenate,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+    add,
+    average,
+    concatenate,
+    maximum,
+    minimum,
+    multiply,
+    subtract,
+)
 from fastcnn.layers.normalization import BatchNormalization, GroupNormalization, LayerNormalization
 from fastcnn.layers.pooling import (
     AveragePooling1D,
@@ -127,6 +142,13 @@ __all__ = [
     "UpSampling2D",
     "ZeroPadding1D",
     "ZeroPadding2D",
+    "add",
+    "average",
+    "concatenate",
     "deserialize",
+    "maximum",
+    "minimum",
+    "multiply",
     "serialize",
+    "subtract",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import isfunction
 from typing import TYPE_CHECKING, Any
 
 from fastcnn import initializers, regularizers
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 SOFTMAXES = ("softmax", "log_softmax")
 ACTIVATIONS = ("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "sigmoid", "tanh", "softplus",
                "softsign", "silu", "swish", "hard_sigmoid", "hard_swish", "mish", *SOFTMAXES)
+FUNCTIONS = ("fastcnn.activations", "fastcnn.ops.activation")  # the modules of those that names stand for
 
 
 def activation_name(activation: Any, where: str) -> str:
@@ -29,10 +31,12 @@ def activation_name(activation: Any, where: str) -> str:
     ValueError
         For an unknown name.
     TypeError
-        For anything but a name.
+        For anything but a name, or a function of `fastcnn.activations` or `fastcnn.ops`.
     """
     if activation is None:
         return "linear"
+    if isfunction(activation) and activation.__module__ in FUNCTIONS and activation.__name__ in ACTIVATIONS:
+        return activation.__name__
     if not isinstance(activation, str):
         raise TypeError(f"{where}: activation must be a name such as 'relu', got {activation!r}; put a "
                         f"layer such as LeakyReLU, or one of your own, after this one instead")
@@ -51,7 +55,7 @@ def lower_activation(plan: Lowering, x: Value, kind: str, layer: Layer, param: f
 
 
 class Activation(DeclaredLayer):
-    """y = f(x) for an activation given by name.
+    """y = f(x) for an activation given by name, or as a function of `fastcnn.activations`.
 
     Parameters
     ----------
@@ -62,7 +66,7 @@ class Activation(DeclaredLayer):
     Raises
     ------
     ValueError, TypeError
-        For an unknown name, or a function.
+        For an unknown name, or a function of one's own.
     """
 
     def __init__(self, activation: str | None, input_shape: Any = None, name: str | None = None) -> None:

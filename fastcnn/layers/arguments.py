@@ -2,48 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import operator
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastcnn.errors import unknown_name
 from fastcnn.utils import whole_number
 
 Shape = tuple[Any, ...]  # whole numbers, None for the batch
-
-
-def explained(init: Callable[..., None]) -> Callable[..., None]:
-    """The constructor `init`, whose errors about arguments name the layer's class and the nearest argument.
-
-    Python's own errors name the function: that of a base class, where classes share one.
-    """
-    @functools.wraps(init)
-    def construct(self: Any, *arguments: Any, **words: Any) -> None:
-        try:
-            init(self, *arguments, **words)
-        except TypeError:
-            check_call(init, arguments, words, type(self).__name__)
-            raise
-
-    return construct
-
-
-def check_call(init: Callable[..., None], arguments: Sequence[Any], words: Mapping[str, Any], where: str) -> None:
-    """TypeError for arguments that a constructor does not take, or for missing ones."""
-    signature = inspect.signature(init)
-    try:
-        signature.bind(None, *arguments, **words)
-    except TypeError as error:
-        accepted = list(signature.parameters)[1:]
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-        unknown = [word for word in words if word not in accepted and not takes_any]
-        if unknown:
-            raise TypeError(str(unknown_name("argument", unknown[0], accepted, where))) from None
-        raise TypeError(f"{where}: {error}; its arguments are {', '.join(accepted)}") from None
 
 
 def axis_number(axis: Any, where: str) -> int:

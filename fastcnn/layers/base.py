@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from inspect import isfunction
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,21 @@ import numpy as np
 
 from fastcnn import initializers, random, regularizers
 from fastcnn.arrays import MOST_VALUES, as_float32
+from fastcnn.errors import Explained, explained
 from fastcnn.graph import Node, SymbolicTensor
-from fastcnn.layers.arguments import explained
 from fastcnn.utils import flag, whole_number
 
 if TYPE_CHECKING:
     from fastcnn.plan.lowering import Lowering
     from fastcnn.plan.operations import Value
+
+# Of Keras's layers.
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "dtype": (None, "float32"), "data_format": (None, "channels_last"), "noise_shape": (None,), "mask": (None,),
+    **dict.fromkeys(("bias_regularizer", "activity_regularizer", "kernel_constraint", "bias_constraint",
+                     "depthwise_constraint", "pointwise_constraint", "beta_constraint", "gamma_constraint",
+                     "alpha_constraint"), (None,)),
+}
 
 _names: Counter[str] = Counter()
 
@@ -100,7 +107,7 @@ def _weight_shape(shape: Any, where: str) -> tuple[int, ...]:
     return tuple(whole_number(size, "every size in shape", where, 0) for size in sizes)
 
 
-class Layer:
+class Layer(Explained):
     """A declaration: which shapes, which weights, and which operations of the engine it becomes.
 
     A layer of your own, in NumPy, defines `compute_output_shape(input_shape)`, `forward(x, training)` and
@@ -119,12 +126,8 @@ class Layer:
     input_shape, output_shape : of the first and the latest call, None before.
     """
 
-    def __init_subclass__(cls, **words: Any) -> None:
-        super().__init_subclass__(**words)
-        if isfunction(init := vars(cls).get("__init__")):
-            cls.__init__ = explained(init)
+    neutral = NEUTRAL
 
-    @explained
     def __init__(self, trainable: bool = True, name: str | None = None):
         if name is not None and not isinstance(name, str):
             raise TypeError(f"{type(self).__name__}: name must be a string, got {name!r}")
@@ -178,6 +181,7 @@ class Layer:
 
     # -- calling
 
+    @explained
     def __call__(self, inputs, training: bool = False):
         """On symbolic tensors: a node of a graph. On arrays: one forward pass."""
         if hasattr(type(self), "call"):
@@ -273,6 +277,13 @@ class Layer:
     def trainable_weights(self) -> list[Variable]:
         """The weights that training changes; none in a frozen layer."""
         return [v for v in self.variables if v.trainable]
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The other weights: moving averages, and all of a frozen layer."""
+        return [v for v in self.variables if not v.trainable]
+
+    trainable_variables, non_trainable_variables = trainable_weights, non_trainable_weights
 
     def count_params(self) -> int:
         """How many numbers the weights hold."""

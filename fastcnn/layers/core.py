@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 ONE_PIXEL = {"strides": 1, "padding": "valid", "dilation": 1, "groups": 1}
 
 
-def Input(shape: Any, batch_size: int | None = None, name: str | None = None) -> SymbolicTensor:  # noqa: N802
+def Input(shape: Any = None, batch_size: int | None = None, name: str | None = None,  # noqa: N802
+          dtype: Any = None, batch_shape: Any = None) -> SymbolicTensor:
     """A symbolic input of a model, of shape (None, *shape).
 
     Parameters
@@ -29,14 +30,25 @@ def Input(shape: Any, batch_size: int | None = None, name: str | None = None) ->
     shape : shape of one sample, without the batch axis, such as (28, 28, 1) or (784,).
     batch_size : checked, but not used: a model takes batches of any size.
     name : what errors call it.
+    dtype : 'float32' or None. Arrays of any real dtype may be given to the model, which computes in float32.
+    batch_shape : instead of `shape`, with the size of the batch, or None, before it.
 
     Raises
     ------
     TypeError, ValueError
-        When `shape` is no tuple of known, positive sizes.
+        When `shape` is no tuple of known, positive sizes, or `dtype` another one.
     """
+    if batch_shape is not None:
+        if shape is not None or batch_size is not None:
+            raise ValueError("Input: give either shape and batch_size, or batch_shape")
+        if not isinstance(batch_shape, (tuple, list)) or len(batch_shape) < 2:
+            raise TypeError(f"Input: batch_shape must be a tuple such as (None, 28, 28, 1), got {batch_shape!r}")
+        batch_size, *shape = batch_shape
     if batch_size is not None:
         whole_number(batch_size, "batch_size", "Input")
+    if dtype is not None and getattr(dtype, "name", getattr(dtype, "__name__", dtype)) != "float32":
+        raise ValueError(f"Input: dtype must be 'float32' or None, got {dtype!r}; leave it out: arrays of any real "
+                         f"dtype may be given to the model, which computes in float32")
     if name is not None and not isinstance(name, str):
         raise TypeError(f"Input: name must be a string, got {name!r}; a shape is one tuple, such as (28, 28, 1)")
     return SymbolicTensor((None, *sample_shape(shape, "shape", "Input")), None, name or unique_name("Input"))

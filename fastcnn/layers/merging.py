@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from fastcnn.errors import explained
 from fastcnn.graph import SymbolicTensor
 from fastcnn.layers.arguments import Shape
 from fastcnn.layers.base import Layer
@@ -36,6 +37,7 @@ class MergingLayer(DeclaredLayer):
     def __init__(self, name: str | None = None) -> None:
         super().__init__(None, name)
 
+    @explained
     def __call__(self, inputs: Any, training: bool = False) -> Any:
         if isinstance(inputs, (list, tuple)) and all(isinstance(x, SymbolicTensor) for x in inputs):
             self.check_branches([x.shape for x in inputs], [x.name for x in inputs])
@@ -194,6 +196,41 @@ class Concatenate(MergingLayer):
         from_end = len(shape) - self.axis_of(shape)
         return plan.add(ConcatenateOperation(inputs, 3 - min(from_end, 3), self.merged([x.shape for x in inputs]),
                                              layer=self))
+
+
+def add(inputs: Sequence[Any], name: str | None = None) -> Any:
+    """Call a new `Add` on `inputs`."""
+    return Add(name=name)(inputs)
+
+
+def subtract(inputs: Sequence[Any], name: str | None = None) -> Any:
+    """Call a new `Subtract` on `inputs`."""
+    return Subtract(name=name)(inputs)
+
+
+def multiply(inputs: Sequence[Any], name: str | None = None) -> Any:
+    """Call a new `Multiply` on `inputs`."""
+    return Multiply(name=name)(inputs)
+
+
+def average(inputs: Sequence[Any], name: str | None = None) -> Any:
+    """Call a new `Average` on `inputs`."""
+    return Average(name=name)(inputs)
+
+
+def maximum(inputs: Sequence[Any], name: str | None = None) -> Any:
+    """Call a new `Maximum` on `inputs`."""
+    return Maximum(name=name)(inputs)
+
+
+def minimum(inputs: Sequence[Any], name: str | None = None) -> Any:
+    """Call a new `Minimum` on `inputs`."""
+    return Minimum(name=name)(inputs)
+
+
+def concatenate(inputs: Sequence[Any], axis: int = -1, name: str | None = None) -> Any:
+    """Call a new `Concatenate` along `axis` on `inputs`."""
+    return Concatenate(axis, name)(inputs)
 
 
 def combine(layer: type[Layer], x: Any, y: Any) -> Any:

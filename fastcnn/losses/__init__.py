@@ -6,6 +6,7 @@ positions; `Dice` gives one per region. The loss of a batch is the mean over its
 
 from __future__ import annotations
 
+from inspect import isfunction
 from typing import Any
 
 from fastcnn.losses.base import Loss, PositionLoss, Shape
@@ -16,6 +17,17 @@ from fastcnn.losses.crossentropy import (
     SparseCategoricalCrossentropy,
 )
 from fastcnn.losses.errors import Hinge, Huber, MeanAbsoluteError, MeanSquaredError
+from fastcnn.losses.functions import (
+    CLASS_OF,
+    binary_crossentropy,
+    categorical_crossentropy,
+    hinge,
+    huber,
+    kl_divergence,
+    mean_absolute_error,
+    mean_squared_error,
+    sparse_categorical_crossentropy,
+)
 from fastcnn.losses.regions import Dice
 from fastcnn.utils import resolve
 
@@ -32,7 +44,15 @@ __all__ = [
     "PositionLoss",
     "Shape",
     "SparseCategoricalCrossentropy",
+    "binary_crossentropy",
+    "categorical_crossentropy",
     "get",
+    "hinge",
+    "huber",
+    "kl_divergence",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "sparse_categorical_crossentropy",
 ]
 
 TABLE: dict[str, type[Loss]] = {
@@ -53,15 +73,17 @@ TABLE: dict[str, type[Loss]] = {
 
 
 def get(identifier: Any, where: str | None = None) -> Loss:
-    """Return the loss meant by a name, an object, a class or a serialized form.
+    """Return the loss meant by a name, an object, a class, a function of this module or a serialized form.
 
     Raises
     ------
     ValueError
         If the name is unknown.
     TypeError
-        If `identifier` is something else; a plain function has no gradient and is refused.
+        If `identifier` is something else; a function of one's own has no gradient and is refused.
     """
+    if isfunction(identifier):
+        identifier = CLASS_OF.get(identifier, identifier)
     if callable(identifier) and not isinstance(identifier, (Loss, type)):
         raise TypeError(
             f"{where or 'losses.get'}: the function {identifier!r} has no gradient; make a subclass of "

@@ -22,6 +22,7 @@ class Loss(Configurable):
         ``'sigmoid_cross_entropy'``, ``'mse'``, ``'mae'``, or None.
     """
 
+    neutral = {"reduction": ("sum_over_batch_size",), "axis": (-1,), "dtype": (None, "float32")}
     kernel: str | None = None
 
     def __init__(self, name: str = "loss") -> None:

@@ -6,9 +6,20 @@ hold for every position of a sample, or (n, ...), one for each. A metric without
 
 from __future__ import annotations
 
+from inspect import isfunction
 from typing import Any
 
 from fastcnn import losses
+from fastcnn.losses import (
+    binary_crossentropy,
+    categorical_crossentropy,
+    hinge,
+    huber,
+    kl_divergence,
+    mean_absolute_error,
+    mean_squared_error,
+    sparse_categorical_crossentropy,
+)
 from fastcnn.metrics.accuracy import (
     BinaryAccuracy,
     CategoricalAccuracy,
@@ -19,6 +30,14 @@ from fastcnn.metrics.accuracy import (
 from fastcnn.metrics.base import FunctionMetric, Mean, MeanAbsoluteError, MeanLoss, MeanSquaredError, Metric
 from fastcnn.metrics.confusion import ConfusionMatrix, MeanIoU, OneHotMeanIoU
 from fastcnn.metrics.detection import AUC, Precision, Recall
+from fastcnn.metrics.functions import (
+    CLASS_OF,
+    binary_accuracy,
+    categorical_accuracy,
+    sparse_categorical_accuracy,
+    sparse_top_k_categorical_accuracy,
+    top_k_categorical_accuracy,
+)
 from fastcnn.utils import look_up, resolve
 
 __all__ = [
@@ -39,7 +58,20 @@ __all__ = [
     "SparseCategoricalAccuracy",
     "SparseTopKCategoricalAccuracy",
     "TopKCategoricalAccuracy",
+    "binary_accuracy",
+    "binary_crossentropy",
+    "categorical_accuracy",
+    "categorical_crossentropy",
     "get",
+    "hinge",
+    "huber",
+    "kl_divergence",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "sparse_categorical_accuracy",
+    "sparse_categorical_crossentropy",
+    "sparse_top_k_categorical_accuracy",
+    "top_k_categorical_accuracy",
 ]
 
 _TABLE: dict[str, type[Metric]] = {
@@ -69,6 +101,8 @@ def get(
 ) -> Metric:
     """Return the metric meant by a name, an object, a class, a loss or a function ``f(y_true, y_pred)``.
 
+    Functions of this module and of `losses` mean the classes they belong to.
+
     Parameters
     ----------
     identifier : a name also becomes the name of the metric; the name of a loss means its mean.
@@ -88,6 +122,10 @@ def get(
         metric = _by_name(identifier, loss, output_shape, where)
         metric.name = identifier
         return metric
+    if isfunction(identifier) and identifier in losses.CLASS_OF:
+        return MeanLoss(losses.CLASS_OF[identifier](), identifier.__name__)
+    if isfunction(identifier):
+        identifier = CLASS_OF.get(identifier, identifier)
     if isinstance(identifier, losses.Loss):
         return MeanLoss(identifier)
     if callable(identifier) and not isinstance(identifier, (Metric, type)):

@@ -15,6 +15,10 @@ from fastcnn.utils import Configurable, whole_numbers
 class Metric(Configurable):
     """Base class: a custom metric defines `reset`, `update` and `result`; the constructor resets it."""
 
+    neutral = {"dtype": (None, "float32"), "axis": (-1,), "top_k": (None,), "curve": ("ROC",),
+               "summation_method": ("interpolation",), "thresholds": (None,), "multi_label": (False,),
+               "num_labels": (None,), "label_weights": (None,), "from_sorted_ids": (False,)}
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.reset()
@@ -31,6 +35,14 @@ class Metric(Configurable):
         """Return the value over all samples since `reset`."""
         raise NotImplementedError(f"{type(self).__name__} must define result()")
 
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Call `update`, by Keras's name."""
+        self.update(y_true, y_pred, sample_weight)
+
+    def reset_state(self) -> None:
+        """Call `reset`, by Keras's name."""
+        self.reset()
+
 
 class Mean(Metric):
     """Base of the weighted means: subclasses define `values`, one number per sample or position."""
@@ -44,7 +56,11 @@ class Mean(Metric):
         self.weight = 0.0
 
     def update(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        values = np.asarray(self.values(np.asarray(y_true), np.asarray(y_pred)), np.float64)
+        self.add(self.values(np.asarray(y_true), np.asarray(y_pred)), sample_weight)
+
+    def add(self, values: Any, sample_weight: Any) -> None:
+        """Take in values, one per sample or position."""
+        values = np.asarray(values, np.float64)
         weights = spread_weights(sample_weight, values.shape, self.name)
         self.total += float((values * weights).sum())
         self.weight += float(weights.sum())
@@ -90,6 +106,12 @@ class MeanLoss(Mean):
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         return self.loss.per_sample(y_true, y_pred)
+
+    def update(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        if np.ndim(sample_weight) > 1 and isinstance(self.loss, losses.PositionLoss):
+            self.add(self.loss.per_position(y_true, y_pred), sample_weight)
+        else:
+            super().update(y_true, y_pred, sample_weight)
 
 
 class MeanSquaredError(MeanLoss):

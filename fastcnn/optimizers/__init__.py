@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastcnn.optimizers import schedules
 from fastcnn.optimizers.adam import Adam, AdamW, Nadam
 from fastcnn.optimizers.adaptive import Adadelta, Adagrad, RMSprop
 from fastcnn.optimizers.base import Optimizer
 from fastcnn.optimizers.sgd import SGD
 from fastcnn.utils import resolve
 
-__all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Nadam", "Optimizer", "RMSprop", "get"]
+__all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Nadam", "Optimizer", "RMSprop", "get", "schedules"]
 
 _TABLE: dict[str, type[Optimizer]] = {
     "sgd": SGD,

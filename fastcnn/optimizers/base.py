@@ -40,6 +40,8 @@ class Optimizer(Configurable):
         For a hyperparameter of the wrong type or range, or more than one kind of clipping.
     """
 
+    neutral = {"amsgrad": (False,), "use_ema": (False,), "ema_momentum": (0.99,), "ema_overwrite_frequency": (None,),
+               "loss_scale_factor": (None,), "gradient_accumulation_steps": (None,)}
     slots: tuple[str, ...] = ()
     kernel: str | None = None
 

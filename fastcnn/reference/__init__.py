@@ -8,7 +8,7 @@ Notation: x, w, b, y are input, weights, bias and output; dx, dw, dy are the gra
 respect to them. Images are NHWC (batch, height, width, channels), convolution weights
 (kh, kw, in_channels // groups, out_channels). Pairs are (height, width), or one int for both.
 
-`padding` is one of
+`padding` is one of (names also in capitals)
     'valid'                           no padding;
     'same'                            TensorFlow's rule: the output has ceil(size / stride) pixels, and an
                                       odd number of padded pixels puts the extra one at the bottom or right;

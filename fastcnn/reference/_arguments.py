@@ -55,6 +55,11 @@ def triple(value: Any, name: str, least: int) -> tuple[int, int, int]:
     return first, second, third
 
 
+def in_small_letters(padding: Padding) -> Padding:
+    """The name of a padding in small letters, which may come in capitals; numbers as they are."""
+    return padding.lower() if isinstance(padding, str) else padding
+
+
 def check_shape(got: Sequence[int], want: Sequence[int], name: str) -> None:
     """Raise ValueError unless the shapes are equal."""
     if tuple(got) != tuple(want):

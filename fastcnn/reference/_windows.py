@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn.reference._arguments import Array, IntOrPair, Padding, Pair, pair
+from fastcnn.reference._arguments import Array, IntOrPair, Padding, Pair, in_small_letters, pair
 
 
 def kernel_extent(kernel_size: int, dilation: int) -> int:
@@ -34,6 +34,7 @@ def resolve_padding(
         pair(value, name, 1)
         for value, name in ((kernel_size, "kernel_size"), (strides, "strides"), (dilation, "dilation"))
     )
+    padding = in_small_letters(padding)
     if isinstance(padding, str):
         if padding == "valid":
             return (0, 0), (0, 0)

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastcnn.reference._arguments import Array, IntOrPair, Padding, Pair, as_float64, pair
+from fastcnn.reference._arguments import Array, IntOrPair, Padding, Pair, as_float64, in_small_letters, pair
 from fastcnn.reference._windows import kernel_extent
 from fastcnn.reference.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from fastcnn.reference.pooling import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
@@ -121,7 +121,8 @@ def _row_padding(padding: Padding, kernel_size: Any, dilation: Any) -> Padding:
 
     'causal' puts the extent of the kernel less one before it; a pair is (before, after); (pair,) the same.
     """
-    if isinstance(padding, str) and padding == "causal":
+    padding = in_small_letters(padding)
+    if padding == "causal":
         return (0, 0), (kernel_extent(_step(kernel_size), _step(dilation)) - 1, 0)
     if isinstance(padding, str):
         return padding

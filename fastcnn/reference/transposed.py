@@ -14,6 +14,7 @@ from fastcnn.reference._arguments import (
     as_float64,
     check_shape,
     image_shape,
+    in_small_letters,
     integer,
     pair,
 )
@@ -46,6 +47,7 @@ def resolve_transpose_padding(
         for value, name in ((kernel_size, "kernel_size"), (strides, "strides"), (dilation, "dilation"))
     )
     extra = (None, None) if output_padding is None else pair(output_padding, "conv2d_transpose: output_padding", 0)
+    padding = in_small_letters(padding)
     pads = ((0, 0), (0, 0)) if isinstance(padding, str) else resolve_padding(padding, image, kernel)
     if isinstance(padding, str) and padding not in ("valid", "same"):
         raise ValueError(f"padding must be 'valid', 'same', an int or a pair, got {padding!r}")
