@@ -273,8 +273,8 @@ INLINE void input_vector4(const fc_winograd_tile *t, ptrdiff_t c, int n, float *
     input_half(t, c, n, v, point, found, down, across, 1);
 }
 
-/* s x s pixels to a x a points in one go: columns, then rows, each by `line`. To ask whether a tile is narrow costs more
- * than stores of points that nobody reads save, but where pixels are anywhere. */
+/* s x s pixels to a x a points in one go: columns, then rows, each by `line`. Only where pixels may be anywhere is it
+ * asked whether a tile is narrow; elsewhere that costs more than the stores it saves. */
 #define DEFINE_SPREAD(name, s, a, line)                                                                \
     INLINE void name(const fc_winograd_tile *t, ptrdiff_t c, int n, float *v, ptrdiff_t point,         \
                      const int found)                                                                  \
