@@ -79,21 +79,33 @@ cdef class Tiles:
         self.images, self.keep = x.images, (x, arg, zeros)
 
 
+cdef void count_kinds(const tiles_t *s, Py_ssize_t tiles, Py_ssize_t *kinds) noexcept nogil:
+    """How many of the first so many tiles are of each kind."""
+    cdef Py_ssize_t per_image = s.down * s.across, images = tiles // per_image, low = 0, slim = 0, both = 0
+    if s.low >= 0:
+        low = images * s.across + max(<Py_ssize_t>0, tiles - images * per_image - s.low * s.across)
+    if s.slim >= 0:
+        slim = tiles // s.across
+    if s.low >= 0 and s.slim >= 0:
+        both = images
+    kinds[0], kinds[1], kinds[2], kinds[3] = tiles - low - slim + both, slim - both, low - both, both
+
+
 cdef void find_seats(const tiles_t *s, Py_ssize_t first, Py_ssize_t count, Py_ssize_t *seats) noexcept nogil:
     """Where the tiles of each kind begin in the block of tiles [first, first + count)."""
-    cdef Py_ssize_t tile, kinds[4]
-    memset(kinds, 0, sizeof(kinds))
-    if s.low >= 0 or s.slim >= 0:
-        for tile in range(first, first + count):
-            kinds[2 * (tile // s.across % s.down == s.low) + (tile % s.across == s.slim)] += 1
-    seats[1], seats[0] = 0, kinds[1]
-    seats[2] = seats[0] + kinds[0]
-    seats[3] = seats[2] + kinds[2]
+    cdef Py_ssize_t before[4]
+    cdef Py_ssize_t after[4]
+    count_kinds(s, first, before)
+    count_kinds(s, first + count, after)
+    seats[1], seats[0] = 0, after[1] - before[1]
+    seats[2] = seats[0] + after[0] - before[0]
+    seats[3] = seats[2] + after[2] - before[2]
 
 
 cdef void find_ranges(const tiles_t *s, Py_ssize_t first, Py_ssize_t count, fc_winograd_range *ranges) noexcept nogil:
     """The tiles of a block that have each point."""
-    cdef Py_ssize_t seats[4], i, j, last
+    cdef Py_ssize_t i, j, last
+    cdef Py_ssize_t seats[4]
     find_seats(s, first, count, seats)
     for i in range(s.line):
         for j in range(s.line):
