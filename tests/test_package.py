@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import inspect
 import os
 import re
 import shutil
@@ -176,7 +175,7 @@ def test_stubs_describe_the_drivers(driver):
     described = 0
     for node in stub.body:
         if isinstance(node, ast.FunctionDef):
-            assert arguments(node) == parameters(getattr(module, node.name)), node.name
+            assert arguments(node) == documented(getattr(module, node.name)), node.name
         elif isinstance(node, ast.ClassDef):
             cls = getattr(module, node.name)
             for member in node.body:
@@ -193,7 +192,7 @@ def assert_member(cls, stub: ast.FunctionDef) -> None:
     if type(member).__name__ == "wrapper_descriptor":  # __init__ of an extension type
         assert arguments(stub)[1:] == documented(cls), where
     elif callable(member):  # else a property
-        assert arguments(stub) == parameters(member), where
+        assert arguments(stub) == documented(member), where
 
 
 def arguments(node: ast.FunctionDef) -> list[str]:
@@ -201,16 +200,12 @@ def arguments(node: ast.FunctionDef) -> list[str]:
     return [arg.arg for arg in (*a.posonlyargs, *a.args, *a.kwonlyargs)]
 
 
-def parameters(function) -> list[str]:
-    return list(inspect.signature(function).parameters)
-
-
-def documented(cls) -> list[str]:
-    """Names of the arguments in `Name(Type a, b=(0, 0), *, c)`, as Cython begins the docstring of a class."""
-    inside = (cls.__doc__ or "").splitlines()[0].partition("(")[2].rpartition(")")[0]
+def documented(thing) -> list[str]:
+    """Names of the arguments in `name(Type a, b: int, c=(0, 0), *, d)`, as Cython begins docstrings."""
+    inside = (thing.__doc__ or "").splitlines()[0].partition("(")[2].rpartition(")")[0]
     while (flat := re.sub(r"\([^()]*\)", "", inside)) != inside:  # defaults that are tuples
         inside = flat
-    names = [part.split("=")[0].split()[-1] for part in inside.split(",") if part.strip()]
+    names = [re.split("[=:]", part)[0].split()[-1] for part in inside.split(",") if part.strip()]
     return [name for name in names if name != "*"]
 
 

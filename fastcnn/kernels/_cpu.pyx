@@ -5,6 +5,8 @@ The table is chosen at import: the best one this CPU can run, or the one FASTCNN
 
 import os
 
+cimport cython
+
 cdef extern from "dispatch.h":
     const fc_kernels *fc_table(int i)
     bint fc_usable(const fc_kernels *table)
@@ -111,6 +113,7 @@ def _default_threads():
     return min(limits)
 
 
+@cython.binding(True)  # public: `inspect` shows its arguments
 def set_num_threads(n: int) -> None:
     """Use `n` threads for all work started from now on. Results do not depend on it, to the bit.
 
@@ -125,6 +128,7 @@ def set_num_threads(n: int) -> None:
         _threads, _reason = (n, "set_num_threads") if FC_OPENMP else (1, "built without OpenMP")
 
 
+@cython.binding(True)
 def get_num_threads() -> int:
     """Number of threads that kernels run on."""
     return _threads

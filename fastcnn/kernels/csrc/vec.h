@@ -16,6 +16,7 @@
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline))
 #define UNROLL _Pragma("GCC unroll 32")
 
 typedef float vf __attribute__((vector_size(VLEN * 4)));
@@ -113,17 +114,22 @@ INLINE vi lanes_below(int n) { return (vi){0, 1, 2, 3, 4, 5, 6, 7} < splat_i(n);
 INLINE vf load_part(const float *p, int n) { return (vf)_mm256_maskload_ps(p, (__m256i)lanes_below(n)); }
 INLINE void store_part(float *p, vf v, int n) { _mm256_maskstore_ps(p, (__m256i)lanes_below(n), (__m256)v); }
 #else
-INLINE vf load_part(const float *p, int n)
+/* Lane by lane: a vector that is read from memory just written by lanes waits for them. Called, not inlined: tails are
+ * in every kernel, and these would be a third of their code. */
+NOINLINE vf load_part(const float *p, int n)
 {
-    float lanes[VLEN] = {0};
-    for (int i = 0; i < n; i++) lanes[i] = p[i];
-    return load(lanes);
+    vf v = {p[0]};
+    if (n > 1) v[1] = p[1];
+    if (n > 2) v[2] = p[2];
+    if (n > 3) v[3] = p[3];
+    return v;
 }
-INLINE void store_part(float *p, vf v, int n)
+NOINLINE void store_part(float *p, vf v, int n)
 {
-    float lanes[VLEN];
-    store(lanes, v);
-    for (int i = 0; i < n; i++) p[i] = lanes[i];
+    p[0] = v[0];
+    if (n > 1) p[1] = v[1];
+    if (n > 2) p[2] = v[2];
+    if (n > 3) p[3] = v[3];
 }
 #endif
 
