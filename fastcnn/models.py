@@ -180,11 +180,12 @@ class Model(Trainer):
 
     def __call__(self, x, training: bool = False):
         """On arrays: one forward pass. On symbolic tensors: the model's layers as part of a larger graph."""
-        values = list(x.values()) if isinstance(x, Mapping) else list(x) if isinstance(x, (list, tuple)) else [x]
+        by_name, several = isinstance(x, Mapping), isinstance(x, (list, tuple))
+        values = x.values() if by_name else x if several else [x]
         if any(isinstance(value, SymbolicTensor) for value in values):
             return self._inline(x)
-        arrays = {n: as_array(a, self.name) for n, a in x.items()} if isinstance(x, Mapping) else \
-            [as_array(a, self.name) for a in x] if isinstance(x, (list, tuple)) else as_array(x, self.name)
+        arrays = {n: as_array(a, self.name) for n, a in x.items()} if by_name else \
+            [as_array(a, self.name) for a in x] if several else as_array(x, self.name)
         self.build(shapes_of(arrays, self.name))
         return self._forward(self._inputs.unpack(arrays, f"{self.name}: x"), training)
 
