@@ -2,7 +2,7 @@
 
     Tiles               how the outputs of a pass are cut, and the tensor that the tiles read
 
-The mathematics, and how transformed tiles lie in memory, are in csrc/winograd.h and csrc/fc_winograd.h.
+The mathematics, and how transformed tiles lie in memory, are in csrc/winograd_lines.h and csrc/fc_winograd.h.
 """
 
 import numpy as np
