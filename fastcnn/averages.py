@@ -26,7 +26,7 @@ class Averages:
     def _start(self) -> None:
         """At the first batch: a model fed by an iterable has no losses and metrics before."""
         model = self.model
-        self.output_losses = np.zeros(len(model.losses))
+        self.output_losses = [0.0] * len(model.losses)
         for of_output in (*model.metrics, *model.weighted_metrics):
             for metric in of_output:
                 metric.reset()
@@ -51,11 +51,12 @@ class Averages:
     def logs(self) -> dict[str, Any]:
         """The means by name; the loss comes with the penalties of the weights."""
         model = self.model
-        means = self.output_losses / self.samples
-        trained = [i for i, loss in enumerate(model.losses) if loss is not None]
-        values = [float(means @ model.loss_weights + self.penalty / self.samples)]
+        means = [total / self.samples for total in self.output_losses]
+        trained = [mean for mean, loss in zip(means, model.losses, strict=True) if loss is not None]
+        total = sum(mean * weight for mean, weight in zip(means, model.loss_weights, strict=True))
+        values = [total + self.penalty / self.samples]
         if len(trained) > 1:
-            values += [float(means[i]) for i in trained]
+            values += trained
         values += [metric.result() for of_output in (*model.metrics, *model.weighted_metrics) for metric in of_output]
         return dict(zip(model.log_names, values, strict=True))
 
@@ -64,7 +65,7 @@ def _update(metric: Metric, io: LossIO, output: np.ndarray, weights: np.ndarray 
     if weights is not None:
         metric.update(io.read_only_targets, output, weights)
     elif _is_counted(metric, io):
-        metric.total += float(io.totals[1])
+        metric.total += io.right
         metric.weight += io.rows
     else:
         metric.update(io.read_only_targets, output)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.kernels._load import DTYPES
+from fastcnn.kernels._load import DTYPES, all_finite
 from fastcnn.utils import first_where, real_number
 
 if TYPE_CHECKING:
@@ -64,11 +64,10 @@ def prepare_input(value, shape, where: str, check_finite: bool = False) -> np.nd
 
 
 def is_finite(array: np.ndarray) -> bool:
-    """Whether no value is NaN or infinite, in float32 too; told without an array of flags, almost always."""
-    if array.dtype == np.float64:
-        return array.size == 0 or bool(array.min() >= -LARGEST and array.max() <= LARGEST)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
+    """Whether no value of a contiguous array of floats is NaN or infinite, in float32 too."""
+    if array.dtype == np.float32:
+        return all_finite(array)
+    return array.size == 0 or bool(array.min() >= -LARGEST and array.max() <= LARGEST)
 
 
 def _hint(array, shape) -> str:
@@ -81,17 +80,12 @@ def _hint(array, shape) -> str:
     return "; reshape the data, or build the model for this shape"
 
 
-def check_lengths(arrays: Sequence[np.ndarray], names: Sequence[str], where: str) -> int:
-    """The common number of samples."""
-    for array, name in zip(arrays, names, strict=True):
-        if np.ndim(array) == 0:
-            raise ValueError(f"{where}: {name} must be an array with the samples along its first axis, got a "
-                             f"single value")
-    lengths = {len(a) for a in arrays}
-    if len(lengths) > 1:
-        found = ", ".join(f"{name} has {len(a)}" for name, a in zip(names, arrays, strict=True))
+def check_lengths(where: str, **groups: Sequence[np.ndarray | None]) -> None:
+    """ValueError unless all arrays hold as many samples; `groups` are lists of them by name."""
+    if len({len(a) for arrays in groups.values() for a in arrays if a is not None}) > 1:
+        found = ", ".join(f"{name}[{i}] has {len(a)}" if len(arrays) > 1 else f"{name} has {len(a)}"
+                          for name, arrays in groups.items() for i, a in enumerate(arrays) if a is not None)
         raise ValueError(f"{where}: all arrays must have the same number of samples, but {found}")
-    return lengths.pop()
 
 
 def slices(samples: int, batch_size: int) -> Iterator[tuple[int, int]]:

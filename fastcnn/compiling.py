@@ -119,17 +119,17 @@ def _metrics_by_output(outputs: Ports, chosen: Any, where: str) -> list[list[Any
     return [list(one) if isinstance(one, (list, tuple)) else [] if one is None else [one] for one in per_output]
 
 
-def loss_weights_of(outputs: Ports, weights: Any, where: str) -> np.ndarray:
+def loss_weights_of(outputs: Ports, weights: Any, where: str) -> list[float]:
     """The factor of each output's loss, 1 unless given."""
     if weights is None:
-        return np.ones(len(outputs))
+        return [1.0] * len(outputs)
     if isinstance(weights, Mapping):
         given = [1.0 if w is None else w for w in outputs.by_name(weights, f"{where}: loss_weights", optional=True)]
     else:
         given = list(weights) if isinstance(weights, (list, tuple, np.ndarray)) else [weights]
     if len(given) != len(outputs):
         raise ValueError(f"{where}: expected {len(outputs)} loss_weights, got {weights!r}")
-    return np.array([real_number(w, "every loss weight", where) for w in given])
+    return [real_number(w, "every loss weight", where) for w in given]
 
 
 def check_recompute(recompute: bool | Sequence[str], where: str) -> bool | list[str]:

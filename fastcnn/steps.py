@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from math import prod
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 # Plans kept for reuse: the usual and the last, smaller batch, for training, testing and predicting.
 MAX_PLANS = 8
+LAYER_IS_TRAINED = attrgetter("layer.trainable")
 
 
 class Stepper(Explained):
@@ -37,7 +39,7 @@ class Stepper(Explained):
         self.metrics: list[list[Any]] = []
         self.weighted_metrics: list[list[Any]] = []
         self.log_names: list[str] = []
-        self.loss_weights = np.ones(1)
+        self.loss_weights = [1.0]
         self._compiled: compiling.Choices | None = None
         self._recompute: bool | list[SymbolicTensor] = False
         self._store: Store | None = None
@@ -120,12 +122,12 @@ class Stepper(Explained):
     def _plan(self, kind: str, n: int, weighted: bool = False) -> Plan:
         """The plan for a batch of n: kind is 'predict', 'predict_training', 'test' or 'train'."""
         variables = self._own_store().variables
-        if kind == "train":
-            self._fill_slots()
-        frozen = tuple(v.layer.trainable for v in variables) if kind in ("train", "predict_training") else None
+        frozen = tuple(map(LAYER_IS_TRAINED, variables)) if kind in ("train", "predict_training") else None
         key = (kind, n, weighted, _cpu.isa(), get_algorithm_policy(), frozen)
         plan = self._plans.get(key)
         if plan is None:
+            if kind == "train":
+                self._fill_slots()
             plan = self._plans[key] = self._make_plan(kind, n, weighted)
             if len(self._plans) > MAX_PLANS:
                 self._plans.popitem(last=False)
@@ -217,8 +219,7 @@ class Stepper(Explained):
         if len(xs) != len(inputs):
             raise ValueError(f"{self.name}: expected {len(inputs)} inputs, got {len(xs)}")
         xs = [prepare_input(x, t.shape, self.name) for x, t in zip(xs, inputs, strict=True)]
-        if len(xs) > 1:
-            check_lengths(xs, [f"input {i}" for i in range(len(xs))], self.name)
+        check_lengths(self.name, x=xs)
         return self._run_forward(xs, training)
 
     def _run_forward(self, xs, training: bool = False):
@@ -236,29 +237,28 @@ class Stepper(Explained):
 
     def _prepare_inputs(self, x, where: str):
         """The inputs of a prediction, checked."""
-        self.build(shapes_of(x, where))
+        if self._graph is None:
+            self.build(shapes_of(x, where))
         xs = [prepare_input(a, t.shape, place) for a, t, place in
               zip(self._inputs.unpack(x, f"{where}: x"), self.graph.inputs, self._inputs.places(where), strict=True)]
-        if len(xs) > 1:
-            check_lengths(xs, [f"x[{i}]" for i in range(len(xs))], where)
+        check_lengths(where, x=xs)
         return xs
 
     def _batch(self, x, y, where: str):
         """Inputs and targets of a batch, checked."""
-        self.build(shapes_of(x, where))
-        self._resolve()
+        if self._graph is None:
+            self.build(shapes_of(x, where))
+        if not self.losses:
+            self._resolve()
         return self._prepare(x, y, where)
 
     def _prepare(self, x, y, where: str):
         inputs, places = self.graph.inputs, self._inputs.places(where)
         xs = [prepare_input(a, t.shape, place, check_finite=True)
               for a, t, place in zip(self._inputs.unpack(x, f"{where}: x"), inputs, places, strict=True)]
-        ys = self._targets(y, where)
-        named = {f"x[{i}]" if len(xs) > 1 else "x": a for i, a in enumerate(xs)}
-        named.update({f"y[{i}]" if len(ys) > 1 else "y": np.asarray(a) for i, a in enumerate(ys) if a is not None})
-        check_lengths(list(named.values()), list(named), where)
         ys = [None if loss is None else loss.check_targets(a, t.shape, place) for loss, a, t, place in
-              zip(self.losses, ys, self.graph.outputs, self._outputs.places(where), strict=True)]
+              zip(self.losses, self._targets(y, where), self.graph.outputs, self._outputs.places(where), strict=True)]
+        check_lengths(where, x=xs, y=ys)
         return xs, ys
 
     def _targets(self, y, where: str) -> list[Any]:
@@ -270,6 +270,9 @@ class Stepper(Explained):
         for name, loss, a in zip(self._outputs.names, self.losses, ys, strict=True):
             if loss is not None and a is None:
                 raise ValueError(f"{where}: y lacks the targets of output {name!r}, which has a loss")
+            if loss is not None and np.ndim(a) == 0:
+                raise ValueError(f"{where}: y must be an array with the samples along its first axis, got a single "
+                                 f"value")
         return [None if loss is None else a for loss, a in zip(self.losses, ys, strict=True)]
 
     @explained

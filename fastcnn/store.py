@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter, is_
 
 import numpy as np
 
 from fastcnn.arrays import ALIGN, aligned_zeros
 from fastcnn.layers.base import Layer, Variable
+
+VALUE = attrgetter("value")
 
 
 class Store:
@@ -39,13 +42,8 @@ class Store:
 
     def is_current(self, layers: Iterable[Layer]) -> bool:
         """Whether the variables of these layers are the ones placed here, and have their values here."""
-        count = 0
-        for layer in layers:
-            for variable in layer.variables:
-                if self.views.get(variable) is not variable.value:
-                    return False
-            count += len(layer.variables)
-        return count == len(self.views)
+        variables = [variable for layer in layers for variable in layer.variables]
+        return variables == self.variables and all(map(is_, map(VALUE, variables), self.views.values()))
 
     def adopt(self) -> None:
         """Make every variable's value a view of `values`, keeping what it holds now."""

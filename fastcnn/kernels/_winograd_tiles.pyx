@@ -131,21 +131,18 @@ cdef place_t first_place(const tiles_t *s, Py_ssize_t first, Py_ssize_t count) n
 cdef void find_pixels(const tiles_t *s, const fc_tensor *t, float *image, Py_ssize_t row, Py_ssize_t col,
                       float *outside, float **at) noexcept nogil:
     """Where the pixels of a tile from (row, col) on are, in an image of t; those that do not exist are `outside`."""
-    cdef Py_ssize_t i, j
-    cdef Py_ssize_t first = max(<Py_ssize_t>0, min(-col, s.size)), last = max(first, min(t.w - col, s.size))
+    cdef Py_ssize_t first = max(<Py_ssize_t>0, min(-col, s.size)), last = max(first, min(t.w - col, s.size)), i, j, lead
     cdef float *x
     for i in range(row, row + s.size):
-        if i < 0 or i >= t.h:
-            for j in range(s.size):
-                at[j] = outside
-        else:
-            x = image + i * t.row + col * t.c
-            for j in range(first):
-                at[j] = outside
-            for j in range(first, last):
-                at[j] = x + j * t.c
-            for j in range(last, s.size):
-                at[j] = outside
+        x = image + i * t.row + col * t.c
+        for j in range(s.size):
+            at[j] = x
+            x += t.c
+        lead = s.size if i < 0 or i >= t.h else first
+        for j in range(lead):
+            at[j] = outside
+        for j in range(last, s.size):
+            at[j] = outside
         at += s.size
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.kernels._load import class_labels
 from fastcnn.losses.base import PositionLoss, Shape, check_values, dense_targets, fits, look_like_labels
 from fastcnn.utils import check_labels, class_number, flag, real_number, whole_numbers
 
@@ -119,6 +120,9 @@ class SparseCategoricalCrossentropy(_SoftmaxCrossEntropy):
                 + ("; for one label per sample, put Flatten() or GlobalAveragePooling2D() before the last layer"
                    if y.ndim == 1 else "")
             )
+        labels = class_labels(y, classes, self.ignore_class)
+        if labels is not None:
+            return labels
         labels = whole_numbers(y, prefix)
         remedy = (
             "A single output unit belongs to loss='binary_crossentropy'."

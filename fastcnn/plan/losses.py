@@ -40,6 +40,7 @@ class LossIO:
         self.correct = np.zeros(positions, np.float32)
         self.counts_correct = False
         self.totals = np.zeros(2, np.float64)
+        self._totals = memoryview(self.totals)  # reads a number in a fraction of NumPy's time
 
     @property
     def bytes(self) -> int:
@@ -70,7 +71,12 @@ class LossIO:
     @property
     def mean(self) -> float:
         """The loss of the batch."""
-        return self.totals[0] / max(1, self.rows)
+        return self._totals[0] / max(1, self.rows)
+
+    @property
+    def right(self) -> float:
+        """How many positions of the batch are predicted right, where `counts_correct`."""
+        return self._totals[1]
 
 
 def take_final_activation(ops: list[Operation], output: Value, loss) -> tuple[list[Operation], Value]:

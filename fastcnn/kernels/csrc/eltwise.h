@@ -75,6 +75,16 @@ static void affine_floats(float *y, const float *x, ptrdiff_t n, float scale, fl
     if (n) store_part(y, load_part(x, n) * scale + offset, n);
 }
 
+/* Zero times a number is zero, but for NaN and infinity; four sums, as each waits for its last addition. */
+static int all_finite(const float *x, ptrdiff_t n)
+{
+    vf s[4] = {{0}};
+    for (; n >= 4 * VLEN; n -= 4 * VLEN, x += 4 * VLEN)
+        UNROLL for (int k = 0; k < 4; k++) s[k] += load(x + k * VLEN) * 0.0f;
+    for (; n > 0; n -= VLEN, x += VLEN) s[0] += load_upto(x, n) * 0.0f;
+    return sum_all((s[0] + s[1]) + (s[2] + s[3]))[0] == 0;
+}
+
 /* One vector of channels at a time, over four partial sums to hide the latency of addition. */
 static void channel_sum(float *sum, const float *x, ptrdiff_t rows, ptrdiff_t c)
 {
@@ -97,6 +107,7 @@ static void channel_sum(float *sum, const float *x, ptrdiff_t rows, ptrdiff_t c)
     .log_softmax_grad = log_softmax_grad, \
     .add = add_floats,                    \
     .multiply = multiply_floats,          \
+    .all_finite = all_finite,             \
     .affine = affine_floats,              \
     .channel_sum = channel_sum,           \
     .dropout_scale = dropout_scale,       \

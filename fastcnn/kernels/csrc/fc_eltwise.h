@@ -36,6 +36,7 @@ typedef struct fc_eltwise_kernels {
 
     void (*add)(float *y, const float *a, const float *b, ptrdiff_t n);      /* y = a + b */
     void (*multiply)(float *y, const float *a, const float *b, ptrdiff_t n); /* y = a * b */
+    int (*all_finite)(const float *x, ptrdiff_t n);                          /* whether none is NaN or infinite */
     /* y = x * scale + offset */
     void (*affine)(float *y, const float *x, ptrdiff_t n, float scale, float offset);
     /* sum[j] += x[0][j] + x[1][j] + ... over the rows */
