@@ -50,14 +50,15 @@ class Averages:
 
     def logs(self) -> dict[str, Any]:
         """The means by name; the loss comes with the penalties of the weights."""
-        model = self.model
-        means = [total / self.samples for total in self.output_losses]
-        trained = [mean for mean, loss in zip(means, model.losses, strict=True) if loss is not None]
-        total = sum(mean * weight for mean, weight in zip(means, model.loss_weights, strict=True))
-        values = [total + self.penalty / self.samples]
-        if len(trained) > 1:
-            values += trained
-        values += [metric.result() for of_output in (*model.metrics, *model.weighted_metrics) for metric in of_output]
+        model, total, means = self.model, self.penalty / self.samples, []
+        for loss, of_output, weight in zip(model.losses, self.output_losses, model.loss_weights, strict=True):
+            if loss is not None:
+                means.append(of_output / self.samples)
+                total += weight * means[-1]
+        values = [total, *means] if len(means) > 1 else [total]
+        for metrics in (*model.metrics, *model.weighted_metrics):
+            for metric in metrics:
+                values.append(metric.result())
         return dict(zip(model.log_names, values, strict=True))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from fastcnn.batches import is_list_of_arrays
 from fastcnn.errors import unknown_name
 from fastcnn.graph import SymbolicTensor
@@ -53,7 +55,7 @@ class Ports:
 
     def places(self, where: str) -> list[str]:
         """What errors call each: the call it belongs to and, of several, its name."""
-        return [where] if len(self) == 1 else [f"{where}: {self.role[:-1]} {name!r}" for name in self.names]
+        return [where] if len(self.tensors) == 1 else [f"{where}: {self.role[:-1]} {name!r}" for name in self.names]
 
     def unpack(self, value: Any, what: str) -> list[Any]:
         """One value for each, from a value alone, a list, or a dictionary by name.
@@ -63,6 +65,8 @@ class Ports:
         ValueError
             For too many or too few, and for names that are unknown or missing; `what` names the argument.
         """
+        if isinstance(value, np.ndarray) and len(self.tensors) == 1:
+            return [value]
         if isinstance(value, Mapping):
             return self.by_name(value, what)
         several = isinstance(value, (list, tuple)) and (len(self) > 1 or is_list_of_arrays(value))

@@ -209,8 +209,11 @@ class Stepper(Explained):
                 io.set_weights(weights[i][samples])
 
     def _penalty(self) -> float:
-        return sum(float(v.regularizer(v.value)) for v in self._store.variables
-                   if v.regularizer is not None and v.trainable)
+        penalty = 0.0
+        for variable in self._store.variables:
+            if variable.regularizer is not None and variable.trainable:
+                penalty += float(variable.regularizer(variable.value))
+        return penalty
 
     def _forward(self, xs, training: bool = False):
         """One forward pass over all samples at once; Keras takes `training` None for False."""
@@ -253,11 +256,11 @@ class Stepper(Explained):
         return self._prepare(x, y, where)
 
     def _prepare(self, x, y, where: str):
-        inputs, places = self.graph.inputs, self._inputs.places(where)
-        xs = [prepare_input(a, t.shape, place, check_finite=True)
-              for a, t, place in zip(self._inputs.unpack(x, f"{where}: x"), inputs, places, strict=True)]
+        graph, inputs, outputs = self.graph, self._inputs, self._outputs
+        xs = [prepare_input(a, t.shape, place, check_finite=True) for a, t, place in
+              zip(inputs.unpack(x, f"{where}: x"), graph.inputs, inputs.places(where), strict=True)]
         ys = [None if loss is None else loss.check_targets(a, t.shape, place) for loss, a, t, place in
-              zip(self.losses, self._targets(y, where), self.graph.outputs, self._outputs.places(where), strict=True)]
+              zip(self.losses, self._targets(y, where), graph.outputs, outputs.places(where), strict=True)]
         check_lengths(where, x=xs, y=ys)
         return xs, ys
 
@@ -265,12 +268,13 @@ class Stepper(Explained):
         """The targets of each output, None for those without a loss."""
         if y is None:
             raise ValueError(f"{where}: y is missing; give the targets after x")
-        ys = (self._outputs.by_name(y, f"{where}: y", optional=True) if isinstance(y, Mapping) else
+        by_name = not isinstance(y, np.ndarray) and isinstance(y, Mapping)
+        ys = (self._outputs.by_name(y, f"{where}: y", optional=True) if by_name else
               self._outputs.unpack(y, f"{where}: y"))
         for name, loss, a in zip(self._outputs.names, self.losses, ys, strict=True):
             if loss is not None and a is None:
                 raise ValueError(f"{where}: y lacks the targets of output {name!r}, which has a loss")
-            if loss is not None and np.ndim(a) == 0:
+            if isinstance(a, (int, float)) or getattr(a, "ndim", 1) == 0:
                 raise ValueError(f"{where}: y must be an array with the samples along its first axis, got a single "
                                  f"value")
         return [None if loss is None else a for loss, a in zip(self.losses, ys, strict=True)]

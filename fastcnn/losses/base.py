@@ -151,7 +151,7 @@ def align(y_true: np.ndarray, y_pred: np.ndarray, where: str) -> np.ndarray:
 
 
 def fits(shape: tuple[int, ...], expected: Shape) -> bool:
-    return len(shape) == len(expected) and all(e in (None, s) for s, e in zip(shape, expected, strict=True))
+    return len(shape) == len(expected) and not [s for s, e in zip(shape, expected, strict=True) if e not in (None, s)]
 
 
 def look_like_labels(y: np.ndarray, output_shape: Shape) -> bool:
