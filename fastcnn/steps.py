@@ -148,25 +148,19 @@ class Stepper(Explained):
                               f"{4 * n * prod(largest.sample_shape) / 2**30:.3g} GiB; use a smaller batch_size, or "
                               f"smaller images") from None
 
-    def measure(self, batch_size: int) -> tuple[str, dict[str, int]]:
-        """('training', bytes by use) of a step at that batch size; ('prediction', ...) for a model without a loss.
-
-        Weights, gradients and the optimiser's moments are not counted.
-        """
+    def measure(self, batch_size: int) -> tuple[str, dict[str, int], int]:
+        """('training', bytes by use, bytes of weights, their gradients and the optimiser's moments) of a step at that
+        batch size; ('prediction', ...) for a model without a loss."""
         batch_size = whole_number(batch_size, "batch_size", f"{self.name}.summary")
         self._own_store()
         trains = self._compiled is not None and self._compiled.loss is not None
         if trains:
             self._resolve()
             self._fill_slots()
-        return ("training" if trains else "prediction",
-                self._make_plan("train" if trains else "predict", batch_size).bytes)
-
-    def stored_bytes(self) -> int:
-        """Of weights, and for a model with a loss of their gradients and the optimiser's moments."""
-        store = self._own_store()
-        trains = self._compiled is not None and self._compiled.loss is not None
-        return store.values.nbytes * (2 + len(self.optimizer.slots) if trains else 1)
+        plan, stored = self._make_plan("train" if trains else "predict", batch_size), self._store.values.nbytes
+        if not trains:
+            return "prediction", plan.bytes, stored
+        return "training", plan.bytes, (2 + len(self.optimizer.slots)) * stored - plan.updates.early_bytes
 
     def _own_store(self) -> Store:
         """The store that holds the weights of all present layers."""

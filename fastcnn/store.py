@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter, is_
 
 import numpy as np
@@ -52,6 +52,7 @@ class Store:
                 view[...] = variable.value
                 variable.value = view
 
-    def segments(self) -> list[tuple[int, int, int, bool]]:
-        """(offset, length, number, decays) of the trainable variables."""
-        return [(self.offsets[v], v.value.size, i, True) for i, v in enumerate(self.variables) if v.trainable]
+    def segments(self, without: Collection[Variable] = ()) -> list[tuple[int, int, int, bool]]:
+        """(offset, length, number, decays) of the trainable variables, without some."""
+        return [(self.offsets[v], v.value.size, i, True) for i, v in enumerate(self.variables)
+                if v.trainable and v not in without]

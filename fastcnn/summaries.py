@@ -31,8 +31,8 @@ def summary(model, batch_size: int) -> str:
 
 def memory_lines(model, batch_size: int) -> list[str]:
     """What a step adds to the memory of a process that has imported fastcnn and has the data, and for what."""
-    kind, used = model.measure(batch_size)
-    training, stored = kind == "training", model.stored_bytes()
+    kind, used, stored = model.measure(batch_size)
+    training = kind == "training"
     activations, weights = ("activations, their gradients and partial sums", "weights, their gradients and moments") \
         if training else ("activations", "weights, also packed")
     return [f"Memory:       {size(sum(used.values()) + stored + PROGRAM)} for {kind} at batch size {batch_size}:",

@@ -465,7 +465,7 @@ def test_a_summary_tells_the_memory_of_a_step():
     model = net()
     model.compile("sgd", LOSS)
     assert any(row.startswith("Memory:") and "for training at batch size 8" in row for row in rows_of(model))
-    kind, used = model.measure(64)
+    kind, used, _ = model.measure(64)
     model.train_on_batch({n: a.repeat(4, 0)[:64] for n, a in X.items()}, {n: a.repeat(4, 0)[:64] for n, a in Y.items()})
     assert kind == "training" and used == next(reversed(model._plans.values())).bytes
     assert siamese().measure(4)[0] == "prediction"

@@ -87,7 +87,7 @@ def successions(roots):
 def run_poisoned(plan, repack=True):
     """`Plan.run` stage by stage; memory is filled with NaN before its first and after its last use."""
     if plan.optimizer is not None:
-        plan._refresh_scalars()
+        plan.updates.refresh()
     users = plan.builder.users
     assert len(plan.calls) == 1 and users
     plan.program.run(0, plan.pack_stages)
@@ -185,6 +185,7 @@ print("grown by", resident("VmHWM") - before)
 @pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer has memory of its own")
 @pytest.mark.parametrize("net, batch, positions", [
     ("simple_cnn()", 512, ()), ("resnet20((32, 32, 3), 10)", 32, ()), ("vgg11((32, 32, 3), 10, units=64)", 8, ()),
+    ("vgg11((32, 32, 3), 10, width=8, units=3000)", 8, ()),
     ("unet((32, 32, 3), 10, width=16)", 16, (32, 32)), ("mobilenet_v1((32, 32, 3), 10)", 16, ())])
 def test_a_summary_predicts_the_growth_of_resident_memory(net, batch, positions):
     """Of 40 MB and more, beside which the free memory that imports have left behind (1 MB) does not count."""

@@ -11,6 +11,11 @@ SCALARS: int
 
 def rules() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]: ...
 
+class Rule:
+    name: str
+    size: int
+    def __init__(self, rule: str, w: NDArray, slots: Sequence[NDArray], scalars: NDArray) -> None: ...
+
 class Update(Op):
     def __init__(
         self,

@@ -9,21 +9,7 @@ from fastcnn.kernels._check import address
 from fastcnn.kernels._op cimport Op, fc_task
 
 cdef extern from "fc_kernels.h":
-    enum: FC_SLOTS_MAX
     enum: FC_SCALARS
-    ctypedef struct fc_step_scalars:
-        double decay
-    ctypedef struct fc_update:
-        Py_ssize_t n
-        float *w
-        const float *g
-        float *slot[FC_SLOTS_MAX]
-        float scale
-        fc_step_scalars scalars
-
-ctypedef void (*update_kernel)(const fc_update *u) noexcept nogil
-
-cdef extern from "fc_kernels.h":
     ctypedef struct fc_rule:
         const char *name
         const char *slots
@@ -63,6 +49,28 @@ cdef const fc_rule *rule_named(name) except NULL:
     raise ValueError(f"unknown update rule {name!r}; choose from {', '.join(rules())}")
 
 
+cdef class Rule:
+    """One step of an optimiser, part by part: for ops that know a part of the gradient before others.
+
+    `w` and every array of `slots` are flat float32 arrays of one size. `rule` names the update; rules() lists them with
+    the slots and scalars each takes. `scalars` is float64 with SCALARS elements, in that order, read at every run.
+    """
+
+    def __init__(self, rule, w, slots, scalars):
+        cdef const fc_rule *entry = rule_named(rule)
+        names = rules()[rule][0]
+        if len(slots) != len(names):
+            raise ValueError(f"{rule}: expected the slots {names}, got {len(slots)} arrays")
+        self.name, self.size, self.c.kernel = rule, w.size, entry.update
+        self.c.w = <float *><Py_ssize_t>address(f"{rule} w", w, np.float32, w.size, True)
+        for k, (name, slot) in enumerate(zip(names, slots)):
+            where = f"{rule} {name}"
+            self.c.slot[<Py_ssize_t>k] = <float *><Py_ssize_t>address(where, slot, np.float32, w.size, True)
+        where = f"{rule} scalars"
+        self.c.scalars = <const fc_step_scalars *><Py_ssize_t>address(where, scalars, np.float64, FC_SCALARS)
+        self.keep = w, tuple(slots), scalars
+
+
 cdef struct block:
     int64_t offset, length, variable, decay
 
@@ -82,65 +90,43 @@ cdef cut(segments, size):
 
 cdef struct update_args:
     const block *blocks
-    float *w
+    rule_t rule
     const float *g
-    float *slot[FC_SLOTS_MAX]
-    const fc_step_scalars *scalars
     const float *scale
-    update_kernel kernel
 
 
 cdef void run_update(const void *op, const fc_task *task) noexcept nogil:
     cdef const update_args *a = <const update_args *>op
     cdef const block *b
-    cdef fc_update u
-    cdef Py_ssize_t i, k
+    cdef Py_ssize_t i
     for i in range(task.begin, task.end):
         b = &a.blocks[i]
-        u.n, u.w, u.g, u.scalars = b.length, a.w + b.offset, a.g + b.offset, a.scalars[0]
-        for k in range(FC_SLOTS_MAX):
-            u.slot[k] = NULL if a.slot[k] == NULL else a.slot[k] + b.offset
-        u.scale = 1 if a.scale == NULL else a.scale[b.variable]
-        if not b.decay:
-            u.scalars.decay = 0
-        a.kernel(&u)
+        apply_rule(&a.rule, b.offset, b.length, a.g + b.offset, 1 if a.scale == NULL else a.scale[b.variable],
+                   b.decay != 0)
 
 
 cdef class Update(Op):
     """One step of an optimiser; items are blocks of 8192 weights or less.
 
-    `w`, `g` and every array of `slots` are flat float32 arrays of one size. `rule` names the update; rules()
-    lists them with the slots and scalars each takes. `scalars` is float64 with SCALARS elements, in that
-    order, read at every run: Python refreshes them before each step. `segments` lists (offset, length, variable,
-    decay) of the variables to update; weights in no segment stay. First g = clip(g * scale[variable], -clip,
-    clip), scale being a float32 array or None; then w -= decay * w where the segment's flag says so; then the
-    rule.
+    `rule`, `w`, `slots` and `scalars` are those of a Rule, `g` the gradients of all of w. `segments` lists (offset,
+    length, variable, decay) of the variables to update; weights in no segment stay. First g = clip(g *
+    scale[variable], -clip, clip), scale being a float32 array or None; then w -= decay * w where the segment's flag
+    says so; then the rule.
     """
     cdef update_args a
 
     def __init__(self, rule, w, g, slots, scalars, segments, scale=None):
-        cdef const fc_rule *entry = rule_named(rule)
-        size = w.size
-        names = rules()[rule][0]
-        if len(slots) != len(names):
-            raise ValueError(f"{rule}: expected the slots {names}, got {len(slots)} arrays")
-        blocks = cut(segments, size)
-        self.a.blocks = <const block *><Py_ssize_t>blocks.ctypes.data
-        self.a.w = <float *><Py_ssize_t>address(f"{rule} w", w, np.float32, size, True)
-        self.a.g = <const float *><Py_ssize_t>address(f"{rule} g", g, np.float32, size)
-        for k, (name, slot) in enumerate(zip(names, slots)):
-            where = f"{rule} {name}"
-            self.a.slot[<Py_ssize_t>k] = <float *><Py_ssize_t>address(where, slot, np.float32, size, True)
-        where = f"{rule} scalars"
-        self.a.scalars = <const fc_step_scalars *><Py_ssize_t>address(where, scalars, np.float64, FC_SCALARS)
+        cdef Rule whole = Rule(rule, w, slots, scalars)
+        blocks = cut(segments, w.size)
+        self.a.blocks, self.a.rule = <const block *><Py_ssize_t>blocks.ctypes.data, whole.c
+        self.a.g = <const float *><Py_ssize_t>address(f"{rule} g", g, np.float32, w.size)
         if scale is not None:
             variables = max(blocks[:, 2], default=-1) + 1
             if scale.size < variables:
                 raise ValueError(f"{rule}: expected a scale for {variables} variables, got {scale.size}")
             self.a.scale = <const float *><Py_ssize_t>address(f"{rule} scale", scale, np.float32, scale.size)
-        self.a.kernel = entry.update
         self.run, self.args, self.items, self.name = run_update, &self.a, len(blocks), rule
-        self.keep = (blocks, w, g, tuple(slots), scalars, scale)
+        self.keep = blocks, whole, g, scale
 
 
 cdef struct norm_args:

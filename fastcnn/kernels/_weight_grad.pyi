@@ -2,6 +2,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn.kernels._op import Op, Tensor
+from fastcnn.kernels._optim import Rule
 from fastcnn.kernels._panels import Panel
 
 GRAD_PIXELS: int
@@ -18,5 +19,6 @@ class WeightGrad(Op):
         groups: int = 1,
         by_channels: bool = False,
         copied: bool = False,
+        update: Rule | None = None,
         name: str = "weight gradient",
     ) -> None: ...

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastcnn.kernels._cpu cimport fc_kernels, fc_outer_tile, table
 from fastcnn.kernels._op cimport Op, Tensor, fc_image, fc_run, fc_task, fc_tensor
+from fastcnn.kernels._optim cimport Rule, apply_rule, rule_t
 from fastcnn.kernels._panels cimport Panel, load_panel, panel_t, table_address
 
 from fastcnn.kernels._panels import algorithm_of, grid_offsets
@@ -40,11 +41,14 @@ cdef struct weight_grad_t:
     int by_channels                       # items are parts of dW, each over all images; else images
     Py_ssize_t unit, blocks, shares       # by_channels: input channels of an item; blocks of nr columns of dW, and the
                                           # items that share them
+    rule_t update                         # by_channels: what updates the weights, item by item, or w == NULL;
+    Py_ssize_t held                       # the item's rows of dW are then scratch, from here on
 
 
 # Some rows and columns of dW: channels [c0, c1) of x in each group, and [j0, j1) of dy.
 cdef struct grad_share_t:
     Py_ssize_t c0, c1, j0, j1
+    float *dw                      # where channel 0 of all dW would be
 
 
 cdef void outer_rows(const weight_grad_t *g, const grad_share_t *s, const float *x, Py_ssize_t k, Py_ssize_t rows,
@@ -118,7 +122,7 @@ cdef void grad_panel(const weight_grad_t *g, const grad_share_t *s, const fc_tas
             x = load_panel(p, task, n, images, row, band, group * g.inner + c0, c, <float *>task.scratch)
             for k in range((c + p.width - 1) // p.width):
                 grad_slice(g, s, c0, min(p.width, s.c1 - c0), x + k * p.slice, packed + group * g.outputs, pixels,
-                           accumulate, g.dw + part * g.dw_part + group * g.outputs + s.j0)
+                           accumulate, s.dw + group * g.outputs + s.j0)
                 c0 += p.width
     if g.db != NULL and s.c0 == 0:
         outputs = g.groups * g.outputs if g.groups > 1 else s.j1 - s.j0
@@ -138,21 +142,39 @@ cdef void grad_images(const weight_grad_t *g, const grad_share_t *s, const fc_ta
         n += images
 
 
+cdef void update_weights(const weight_grad_t *g, const grad_share_t *s) noexcept nogil:
+    """The weights of a share, whose gradient is still in the cache."""
+    cdef Py_ssize_t c, at
+    if s.j1 - s.j0 == g.outputs:
+        at = s.c0 * g.outputs
+        apply_rule(&g.update, at, (s.c1 - s.c0) * g.outputs, s.dw + at, 1, True)
+        return
+    for c in range(s.c0, s.c1):
+        at = c * g.outputs + s.j0
+        apply_rule(&g.update, at, s.j1 - s.j0, s.dw + at, 1, True)
+
+
 cdef void run_weight_grad(const void *args, const fc_task *task) noexcept nogil:
     cdef const weight_grad_t *g = <const weight_grad_t *>args
     cdef Py_ssize_t item, share
     cdef grad_share_t s
     s.c0, s.c1, s.j0, s.j1 = 0, g.inner, 0, g.outputs
+    s.dw = g.dw + task.part * g.dw_part
     if not g.by_channels:
         grad_images(g, &s, task, task.begin, task.end, task.part, not task.first)
         return
+    s.dw = g.dw
     for item in range(task.begin, task.end):
         share = item % g.shares
         s.c0 = item // g.shares * g.unit
         s.c1 = min(s.c0 + g.unit, g.inner)
         s.j0 = min(g.outputs, g.blocks * share // g.shares * table().nr)
         s.j1 = min(g.outputs, g.blocks * (share + 1) // g.shares * table().nr)
+        if g.update.w != NULL:
+            s.dw = <float *>task.scratch + g.held - s.c0 * g.outputs
         grad_images(g, &s, task, 0, g.n, 0, False)
+        if g.update.w != NULL:
+            update_weights(g, &s)
 
 
 cdef class WeightGrad(Op):
@@ -163,14 +185,14 @@ cdef class WeightGrad(Op):
     to its own partial sum: `dw` is (parts, kh, kw, ic/groups, oc) and `db` (parts, oc) or None. With `by_channels`
     items are parts of the input channels, whole slices, and of the output channels, each over all images, and there is
     one part: for weights too large to copy. With `copied` dy is copied panel by panel, so that tiles read it in one
-    stretch.
+    stretch. With `update`, the Rule of a dense layer's weights, each item updates its own, and dw is not written.
     """
 
     cdef weight_grad_t c
     cdef readonly str algorithm
 
     def __init__(self, Panel panel, Tensor dy, dw, db=None, Py_ssize_t groups=1, bint by_channels=False,
-                 bint copied=False, name="weight gradient"):
+                 bint copied=False, Rule update=None, name="weight gradient"):
         cdef weight_grad_t *g = &self.c
         for array in (dw, db):
             if array is not None and (array.dtype != np.float32 or not array.flags.c_contiguous):
@@ -199,9 +221,11 @@ cdef class WeightGrad(Op):
         self.set_units(copied)
         self.scratch = panel.scratch
         packed_off = self.set_copy(len(yoff)) if copied else None
+        if update is not None:
+            self.set_update(update)
         self.run, self.args = <fc_run>run_weight_grad, g
-        self.algorithm = algorithm_of(panel)
-        self.name, self.keep = name, (panel, dy, dw, db, yoff, dw_row, packed_off)
+        self.algorithm = algorithm_of(panel) if update is None else f"{algorithm_of(panel)}+{update.name}"
+        self.name, self.keep = name, (panel, dy, dw, db, yoff, dw_row, packed_off, update)
 
     cdef set_units(self, bint copied):
         """How dW is shared out by_channels: by slices or, to copy x and dy less often, in parts as long as wide."""
@@ -211,6 +235,15 @@ cdef class WeightGrad(Op):
         g.unit = g.panel.width * -(-slices // max(1, units))
         g.blocks, g.shares = blocks, max(1, min(blocks, GRAD_UNITS // max(1, units)))
         self.items = -(-int(g.inner) // max(1, g.unit)) * g.shares if g.by_channels else g.n
+
+    cdef set_update(self, Rule update):
+        """Room for the rows of dW of an item."""
+        cdef weight_grad_t *g = &self.c
+        if not g.by_channels or g.panel.taps > 1 or update.size != g.inner * g.outputs:
+            raise ValueError(f"weight gradient: {update.size} weights cannot be updated as the channels of a dense "
+                             f"layer are")
+        g.update, g.held = update.c, (self.scratch + 63) // 64 * 16
+        self.scratch = 4 * (g.held + g.unit * g.outputs)
 
     cdef set_copy(self, Py_ssize_t pixels):
         """Room for a panel's dy, and where its pixels will lie."""

@@ -99,15 +99,19 @@ def copies_gradient(conv: Conv) -> bool:
     return wide and conv.window.kw < 3 and conv.groups == 1
 
 
-def weight_grad(conv: Conv, x, dy, dw, db, algorithm, by_channels=False, slice_channels=None, **options) -> WeightGrad:
+def weight_grad(conv: Conv, x, dy, dw, db, algorithm, by_channels=False, slice_channels=None, update=None,
+                **options) -> WeightGrad:
     """dw and db from x and dy, a slice of the input channels after the other; items are images, or, by_channels, the
-    parts of both channels. `slice_channels` overrides the size of a slice."""
+    parts of both channels, whose weights may be given an `update` at once. `slice_channels` overrides the size of a
+    slice."""
+    if update is not None:  # of weights, which follow the slice's gradient into the cache
+        slice_channels = min(conv.ic, SLICE_TILES * _cpu.tile_sizes()[1])
     width = slice_channels or _grad_slice(conv, by_channels)
     sliced = width < conv.ic // conv.groups and (conv.window.kw > 1 or not _is_one_pixel(conv))
     copied = options.setdefault("copied", copies_gradient(conv))
     panel = _panel(conv, x, width, algorithm, max_pixels=GRAD_PIXELS, copied=sliced,
                    slices=COPIED_SLICES if copied else 1)
-    return WeightGrad(panel, dy, dw, db, conv.groups, by_channels=by_channels, **options)
+    return WeightGrad(panel, dy, dw, db, conv.groups, by_channels=by_channels, update=update, **options)
 
 
 def pooled_weight_grad(conv: Conv, x, dy, arg, dw, db=None) -> PooledWeightGrad:

@@ -44,6 +44,7 @@ from fastcnn.plan.memory import Block, Layout
 from fastcnn.plan.operations import NO_HALO, Operation, Value, merge_halos
 from fastcnn.plan.recompute import inner_values
 from fastcnn.plan.stages import StageDraft, Step, chain, stages_of, weights_of
+from fastcnn.plan.updates import Updates
 
 # A chunk of images and what a stage does to it should stay in a core's L2 (1 to 2 MB today).
 CHUNK_BYTES = 768 << 10
@@ -58,8 +59,8 @@ class Builder:
     share_memory = True  # between buffers that are not in use at the same time
 
     def __init__(self, n: int, training: bool, inputs: Sequence[Value], outputs: Sequence[Value], gradients,
-                 counter: np.ndarray | None = None):
-        self.n, self.training = n, training
+                 counter: np.ndarray | None = None, updates: Updates | None = None):
+        self.n, self.training, self.updates = n, training, updates
         self.gradient_arrays = gradients  # Variable -> float32 array of its gradient
         self.steps: list[Step] = []
         self.recomputing = False  # whether steps are added that recompute

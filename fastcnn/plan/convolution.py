@@ -139,10 +139,13 @@ class Conv(Clamped):
             self.winograd_gradients(b, conv, m)
             return
         dz, arg = self.gradient_source(b, conv, trains, passes_on)
-        if trains:
+        early = trains and self.is_dense and b.updates is not None and b.updates.may_be_early(self.kernel)
+        if trains and not early:
             self.weight_grad(b, conv, dz, arg)
         if passes_on:
             self.input_grad(b, conv, dz, arg)
+        if early:  # which changes the weights
+            self.update_early(b, conv, dz)
 
     def gradient_source(self, b, conv, trains, passes_on):
         """(gradient, taps): of the pooled result, where all passes can read that, else of the bare convolution."""
@@ -195,6 +198,18 @@ class Conv(Clamped):
 
         self.step(b, "weight gradient", make, [x, dz, arg], [], pipelined=not by_channels, deferred=by_channels,
                   partial=parts)
+
+    def update_early(self, b, conv, dz):
+        """The gradient and, part by part, the update of weights that are not read any more."""
+        x, parts, updates = b.buffer(self.x), b.partial_gradients(self.kernel, self.bias), b.updates
+        updates.early.add(self.kernel)
+
+        def make():
+            dw, db = parts()
+            return [passes.weight_grad(conv, x.tensor, dz.tensor, dw.reshape(1, *self.kernel_shape), db, self.algorithm,
+                                       by_channels=True, update=updates.rule_of(self.kernel))]
+
+        self.step(b, "weight gradient", make, [x, dz], [], pipelined=False, partial=parts)
 
     def weight_grad_driver(self, conv, pooled):
         """(what makes the op from x, dz, dw, db and, if pooled, arg; whether it is cut by channels, over all images)"""

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastcnn.arrays import read_only
 from fastcnn.graph import Graph, SymbolicTensor
-from fastcnn.kernels import _cpu, _optim
+from fastcnn.kernels import _cpu
 from fastcnn.kernels._executor import Program, Stage
 from fastcnn.kernels._load import Load
 from fastcnn.plan.builder import Builder
@@ -23,8 +23,8 @@ from fastcnn.plan.lowering import lower
 from fastcnn.plan.operations import Operation, Value
 from fastcnn.plan.recompute import Segments, cut_after, smallest
 from fastcnn.plan.stages import StageDraft, stages_of
+from fastcnn.plan.updates import Updates
 from fastcnn.store import Store
-from fastcnn.utils import compiled_kernel
 
 # A pass with less work takes one thread some 20 to 60 microseconds; waking another thread takes as long.
 SERIAL_WORK = 2e6
@@ -78,7 +78,6 @@ class Plan:
                  optimizer=None, training: bool = False, weighted: bool = False, counter: np.ndarray | None = None,
                  recompute: bool | Collection[SymbolicTensor] = False):
         self.n, self.store, self.optimizer = n, store, optimizer
-        self.rule = None if optimizer is None else compiled_kernel(optimizer, "step", "update")
         train = optimizer is not None
         self.work = (3 if train else 1) * n * work_of(graph)
         ops, values = lower(graph, training or train)
@@ -88,9 +87,11 @@ class Plan:
             if loss is not None and outputs.count(outputs[i]) == 1:
                 ops, logits[i] = take_final_activation(ops, outputs[i], loss)
 
+        updates = self.updates = Updates(store, optimizer, ops) if train else None
+
         def draft(segments: Segments) -> Draft:
             b = Builder(n, training or train, [values[tensor] for tensor in graph.inputs], outputs,
-                        store.gradient_views(), counter)
+                        store.gradient_views(), counter, updates)
             self._add_forward(b, [values[tensor] for tensor in graph.inputs], ops)
             io = [None if loss is None else add_loss(b, loss, logits[i], outputs[i], weighted, train, loss_weights[i])
                   for i, loss in enumerate(losses)]
@@ -134,7 +135,7 @@ class Plan:
             if one.python:
                 segments += [one.steps[0].python, []]
         if train:
-            self._add_update(segments)
+            self.updates.add(segments)
         self._link(segments, local)
 
     @property
@@ -148,51 +149,6 @@ class Plan:
         return {"activations": self.activation_bytes + sum(io.bytes for io in self.losses if io is not None),
                 "weights": self.builder.weight_bytes,
                 "threads": threads * (self.program.scratch + self.program.local)}
-
-    def _add_update(self, segments: list[Any]) -> None:
-        """Regularisers, clipping and the optimiser's rule."""
-        store, optimizer = self.store, self.optimizer
-        penalties = [(v, store.view(store.gradients, v)) for v in store.variables
-                     if v.trainable and v.regularizer is not None]
-        if penalties:
-            def add_penalties():
-                for variable, gradient in penalties:
-                    gradient += variable.regularizer.gradient(variable.value)
-            segments += [add_penalties, []]
-        self.scalars = np.zeros(_optim.SCALARS)
-        self._scalars = memoryview(self.scalars)  # writes a number in a fraction of NumPy's time
-        self.scale = np.ones(max(1, len(store.variables)), np.float32)
-        trainable = store.segments()
-        clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
-        if clips:
-            norm = _optim.SquaredNorm(store.gradients, trainable)
-            segments[-1].extend(stages_of([norm]))
-            segments += [lambda: self._set_scale(norm.per_variable(len(store.variables))), []]
-        if self.rule is None:
-            segments += [self._update_in_numpy, []]
-            return
-        self.scalar_names = _optim.rules()[self.rule][1]
-        slots = [store.slots[name] for name in optimizer.slots]
-        update = _optim.Update(self.rule, store.values, store.gradients, slots, self.scalars, trainable,
-                               self.scale)
-        segments[-1].extend(stages_of([update]))
-
-    def _set_scale(self, squares: np.ndarray) -> None:
-        """Factors that bring each variable's gradient, or all of them together, to the norm asked for."""
-        optimizer = self.optimizer
-        limit = optimizer.clipnorm or optimizer.global_clipnorm
-        norms = np.sqrt(squares if optimizer.clipnorm else squares.sum())
-        self.scale[...] = limit / np.maximum(norms, limit)
-
-    def _update_in_numpy(self) -> None:
-        store, optimizer = self.store, self.optimizer
-        for variable in store.variables:
-            if variable.trainable:
-                w, g = (store.view(flat, variable) for flat in (store.values, store.gradients))
-                g = g * self.scale[store.variables.index(variable)]
-                if optimizer.clipvalue is not None:
-                    g = np.clip(g, -optimizer.clipvalue, optimizer.clipvalue)
-                optimizer.update(w, g, {name: store.view(flat, variable) for name, flat in store.slots.items()})
 
     def _link(self, segments: Sequence[Any], local: int) -> None:
         """One program for all stages, and the order of its parts and of the Python calls between them."""
@@ -209,7 +165,7 @@ class Plan:
     def run(self, repack: bool = True) -> None:
         """The whole pass. `repack=False` when the weights are those of the last run."""
         if self.optimizer is not None:
-            self._refresh_scalars()
+            self.updates.refresh()
         for state in self.builder.seeded.values():
             state[1] = self.builder.counter[1]
         for call in self.calls:
@@ -222,14 +178,6 @@ class Plan:
             self.builder.counter[1] += 1
         if self.optimizer is not None:
             self.optimizer.iterations += 1
-
-    def _refresh_scalars(self) -> None:
-        if self.rule is None:
-            return
-        values = self.optimizer.scalars()
-        values.update(rate=values["learning_rate"], clip=self.optimizer.clipvalue or np.inf)
-        for i, name in enumerate(self.scalar_names):
-            self._scalars[i] = values[name]
 
 
 def work_of(graph: Graph) -> int:
