@@ -32,10 +32,11 @@ cdef Py_ssize_t WIDE = WIDE_BLOCKS
 # A dense layer is cut into this many units of work if its batch allows; fewer where that lets each unit read longer
 # stretches of the rows of W.
 DENSE_UNITS, LEAST_DENSE_UNITS = 16, 8
-# For so few pixels W is read where it lies, once, and that is most of the time: a few rows side by side in stretches
-# of up to 2 KB come out of memory nearly twice as fast as many rows of a few blocks (10 and 18 ms for 151 MB).
+# For so few pixels W is read where it lies, once, and that is most of the time: some rows side by side, while the next
+# ones are asked for. 151 MB take 18 ms as many rows of a few blocks, 10 ms as 32 rows in stretches of 2 KB, and 8 ms as
+# 16 rows in stretches of 4 KB; shorter stretches are better read as 32 rows.
 FEW_PIXELS = 28
-STREAM_DEPTH, STREAM_BLOCKS, STREAM_UNITS = 32, 16, 4
+STREAM_DEPTH, STREAM_UNITS, LONG_STRETCH = 32, 4, 16
 # Rows of W that are asked for ahead: no hardware foresees short stretches that lie far apart.
 ROWS_AHEAD = 32
 cdef Py_ssize_t AHEAD = ROWS_AHEAD
@@ -465,10 +466,10 @@ cdef class Gather(Op):
         g.wide, g.weight_floats = 1, block_size(&g.weights)
         if g.weights.in_order and g.weights.packed == NULL:
             g.copied = g.n * pixels > FEW_PIXELS
-            widest, units = (WIDE_BLOCKS, LEAST_DENSE_UNITS) if g.copied else (STREAM_BLOCKS, STREAM_UNITS)
-            g.wide = max(1, min(widest, blocks // units))
-            g.fetched = not g.copied and g.wide < STREAM_BLOCKS  # what hardware foresees is only disturbed by it
-            g.slices = max(1, round(int(depth) / (SLICE_DEPTH if g.copied else STREAM_DEPTH)))
+            g.wide = max(1, min(WIDE_BLOCKS, blocks // LEAST_DENSE_UNITS) if g.copied else blocks // STREAM_UNITS)
+            g.fetched = not g.copied
+            stream = STREAM_DEPTH // 2 if g.wide >= LONG_STRETCH else STREAM_DEPTH
+            g.slices = max(1, round(int(depth) / (SLICE_DEPTH if g.copied else stream)))
             g.weight_floats = g.wide * g.weights.nr * (depth // g.slices + 1) if g.copied else 0
         elif pixels == 1 and not g.weights.few:
             g.slices = max(1, round(int(depth) / SLICE_DEPTH))
