@@ -40,6 +40,8 @@ def is_list_of_arrays(value) -> bool:
 def prepare_input(value, shape, where: str, check_finite: bool = False) -> np.ndarray:
     """One input as a C-contiguous array (samples, ...) of a dtype the engine loads.
 
+    As in Keras, a last axis of 1 may be missing, or be one too many.
+
     Raises
     ------
     TypeError, ValueError
@@ -49,8 +51,8 @@ def prepare_input(value, shape, where: str, check_finite: bool = False) -> np.nd
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{where}: x must hold real numbers, got dtype {array.dtype}"
                         + ("; are the samples of equal shape?" if array.dtype.kind == "O" else ""))
-    if array.ndim == 1 and tuple(shape[1:]) == (1,):
-        array = array[:, None]
+    if array.ndim != len(shape):
+        array = _adjust_rank(array, shape)
     if array.ndim != len(shape) or tuple(array.shape[1:]) != tuple(shape[1:]):
         raise ValueError(f"{where}: the model expects x of shape {shape}, got {array.shape}" + _hint(array, shape))
     if array.dtype not in DTYPES:
@@ -70,11 +72,19 @@ def is_finite(array: np.ndarray) -> bool:
     return array.size == 0 or bool(array.min() >= -LARGEST and array.max() <= LARGEST)
 
 
+def _adjust_rank(array: np.ndarray, shape) -> np.ndarray:
+    """The array with a last axis of 1 added or taken away, if it then fits; else as it is."""
+    adjusted = array
+    if array.ndim == len(shape) - 1:
+        adjusted = array[..., None]
+    elif array.ndim == len(shape) + 1 and array.shape[-1] == 1:
+        adjusted = array[..., 0]
+    return adjusted if tuple(adjusted.shape[1:]) == tuple(shape[1:]) else array
+
+
 def _hint(array, shape) -> str:
     if array.shape == tuple(shape[1:]):
         return "; one sample alone needs a batch axis: x[None]"
-    if array.ndim == len(shape) - 1 and shape[-1] == 1 and array.shape[1:] == tuple(shape[1:-1]):
-        return "; add the channel axis: x[..., None]"
     if array.ndim == 4 and array.shape[1] == shape[-1] and tuple(array.shape[2:]) == tuple(shape[1:3]):
         return "; the channels come last here: x.transpose(0, 2, 3, 1)"
     return "; reshape the data, or build the model for this shape"

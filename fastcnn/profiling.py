@@ -46,7 +46,7 @@ class Row:
     share : of the step's time.
     flops : useful operations, two per multiply-add, however they are computed; 0 where none count.
     bytes : activations, gradients and weights that are read and written, each once.
-    algorithm : of a convolution, else the family of kernels.
+    algorithm : of a convolution, else the family of kernels; '+adam' or the like where the weights are updated, too.
     gflops, peak_share : speed, and its share of the multiply-add peak; None without operations that count.
     """
 

@@ -268,7 +268,7 @@ class Stepper(Explained):
         for name, loss, a in zip(self._outputs.names, self.losses, ys, strict=True):
             if loss is not None and a is None:
                 raise ValueError(f"{where}: y lacks the targets of output {name!r}, which has a loss")
-            if isinstance(a, (int, float)) or getattr(a, "ndim", 1) == 0:
+            if loss is not None and (isinstance(a, (int, float)) or getattr(a, "ndim", 1) == 0):
                 raise ValueError(f"{where}: y must be an array with the samples along its first axis, got a single "
                                  f"value")
         return [None if loss is None else a for loss, a in zip(self.losses, ys, strict=True)]

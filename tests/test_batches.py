@@ -254,3 +254,24 @@ def test_errors_within_a_call_are_left_as_they_are():
 
     with pytest.raises(TypeError, match="^mine$"):
         compiled(tiny_cnn()).fit(X, Y, verbose=0, callbacks=fc.callbacks.LambdaCallback(on_epoch_begin=wrong))
+
+
+# ------------------------------------------------------------------------------------------ a last axis of one
+
+
+def test_a_channel_axis_may_be_missing_or_one_too_many():
+    model = compiled(fc.Sequential([L.Conv2D(2, 3, input_shape=(6, 5, 1)), L.Flatten(), L.Dense(3)]), "sgd", "mse")
+    x, y = np.random.default_rng(2).random((7, 6, 5, 1)), np.ones((7, 3))
+    want = model.predict(x), model.evaluate(x, y, verbose=0)
+    start = model.get_weights()
+    trained = []
+    for given in (x, x[..., 0], x[..., None], np.asfortranarray(x[..., 0])):
+        model.set_weights(start)
+        assert model.predict(given).tobytes() == model(given).tobytes() == want[0].tobytes()
+        assert model.evaluate(given, y, verbose=0) == want[1]
+        batches = model.fit([(given[:4], y[:4])], epochs=1, verbose=0).history
+        trained.append([model.train_on_batch(given, y), batches, bits(model)])
+    assert trained[1:] == trained[:1] * 3
+    for wrong in (x[:, :, 0], x[0], x[0, :, :, 0], x[..., None, None], np.zeros((7, 6, 5, 2))[..., None]):
+        with pytest.raises(ValueError, match=r"expects x of shape \(None, 6, 5, 1\), got"):
+            model.predict(wrong)

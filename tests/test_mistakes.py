@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastcnn as fc
-from fastcnn import callbacks, zoo
+from fastcnn import callbacks
 from fastcnn import layers as L  # noqa: N812
 from tests.small_nets import SPARSE, X, Y, compiled
 
@@ -116,11 +116,8 @@ MISTAKES = {
         r"net\.fit: .*\(None, 12, 12, 3\), got \(23, 12, 12, 1\)",
     ),
     "channels first": (lambda: fit(X.transpose(0, 3, 1, 2), Y), ValueError, r"channels come last.*transpose"),
-    "no channel axis": (
-        lambda: compiled(zoo.simple_cnn()).fit(np.zeros((3, 28, 28)), [0, 1, 2]),
-        ValueError,
-        r"add the channel axis: x\[\.\.\., None\]",
-    ),
+    "no channel axis": (lambda: fit(X[..., 0], Y), ValueError, r"\(None, 12, 12, 3\), got \(23, 12, 12\)"),
+    "one axis too many": (lambda: fit(X[..., None, None], Y), ValueError, r"got \(23, 12, 12, 3, 1, 1\)"),
     "no batch axis": (lambda: flat_net().predict(X[0]), ValueError, r"batch axis: x\[None\]"),
     "image below kernel": (
         lambda: fc.Sequential([L.Conv2D(4, 5, input_shape=(3, 3, 1), name="conv")]),
