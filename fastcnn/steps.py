@@ -216,7 +216,8 @@ class Stepper(Explained):
         if len(xs) != len(inputs):
             raise ValueError(f"{self.name}: expected {len(inputs)} inputs, got {len(xs)}")
         xs = [prepare_input(x, t.shape, self.name) for x, t in zip(xs, inputs, strict=True)]
-        check_lengths(self.name, x=xs)
+        if len(xs) > 1:
+            check_lengths(self.name, x=xs)
         return self._run_forward(xs, training)
 
     def _run_forward(self, xs, training: bool = False):
@@ -238,7 +239,8 @@ class Stepper(Explained):
             self.build(shapes_of(x, where))
         xs = [prepare_input(a, t.shape, place) for a, t, place in
               zip(self._inputs.unpack(x, f"{where}: x"), self.graph.inputs, self._inputs.places(where), strict=True)]
-        check_lengths(where, x=xs)
+        if len(xs) > 1:
+            check_lengths(where, x=xs)
         return xs
 
     def _batch(self, x, y, where: str):

@@ -105,7 +105,8 @@ def class_labels(source, Py_ssize_t classes, ignored=None):
     NumPy."""
     cdef array_t data = look_at(source)
     cdef const char *at = data.start
-    cdef Py_ssize_t i, label, free = -1 if ignored is None else ignored
+    cdef bint ignores = ignored is not None
+    cdef Py_ssize_t i, label, ignored_label = ignored if ignores else 0
     if at == NULL or data.format not in LABEL_FORMATS:
         return None
     labels = np.empty(source.shape, np.int32)
@@ -117,7 +118,7 @@ def class_labels(source, Py_ssize_t classes, ignored=None):
             label = (<const int *>at)[i]
         else:
             label = (<const Py_ssize_t *>at)[i]
-        if not 0 <= label < classes and (ignored is None or label != free):
+        if not 0 <= label < classes and not (ignores and label == ignored_label):
             return None
         result[i] = <int>label
     return labels

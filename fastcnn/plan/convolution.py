@@ -201,13 +201,12 @@ class Conv(Clamped):
 
     def update_early(self, b, conv, dz):
         """The gradient and, part by part, the update of weights that are not read any more."""
-        x, parts, updates = b.buffer(self.x), b.partial_gradients(self.kernel, self.bias), b.updates
-        updates.early.add(self.kernel)
+        x, parts = b.buffer(self.x), b.partial_gradients(self.kernel, self.bias)
 
         def make():
             dw, db = parts()
             return [passes.weight_grad(conv, x.tensor, dz.tensor, dw.reshape(1, *self.kernel_shape), db, self.algorithm,
-                                       by_channels=True, update=updates.rule_of(self.kernel))]
+                                       by_channels=True, update=b.updates.rule_of(self.kernel))]
 
         self.step(b, "weight gradient", make, [x, dz], [], pipelined=False, partial=parts)
 

@@ -52,7 +52,8 @@ class Updates:
         return alone and plain and variable.value.nbytes >= LARGE_GRADIENT
 
     def rule_of(self, variable: Variable) -> _optim.Rule:
-        """What updates a weight from parts of its gradient."""
+        """What updates a weight from parts of its gradient, from now on its only update."""
+        self.early.add(variable)
         flat = [self.store.view(array, variable).reshape(-1) for array in (self.store.values, *self.slots)]
         return _optim.Rule(self.kernel, flat[0], flat[1:], self.scalars)
 
